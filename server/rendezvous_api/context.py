@@ -1,0 +1,52 @@
+"""The context: what travels with a request, cut from the cell (DESIGN §1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from types import MappingProxyType
+from typing import Any
+
+from rendezvous_api.ids import ROOT_BID, Bid, LogId, Origin, Rid, StoreKey, Zone
+
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Flags(IntFlag):
+    """What the fields alone cannot say. Merging contexts is the union of their flags."""
+
+    MORE = 1
+    """Positions were left out for want of room; the frontier covers them."""
+
+    INCOMPLETE = 2
+    """Something was lost that nothing else in the context covers."""
+
+    JOINED = 4
+    """The request was recognised by its trace id alone; its context had been stripped."""
+
+    CONTINUES = 8
+    """A response whose body goes on: the rest is known when its branch closes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request's knowledge at one moment, as sent or received.
+
+    ``positions`` hold, per store and epoch, the highest value written. ``unknown`` marks stores with
+    a write of unknown position; ``True`` says that the write was not even answered. ``unresolved``
+    are calls that ended without the callee's context. ``logs`` and ``origins`` are the frontier:
+    events acknowledged as (log, index), and events known only by (origin, seq). ``time`` is the
+    coarse Unix time, in seconds, of the oldest unconfirmed knowledge; 0 when there is none.
+    """
+
+    rid: Rid
+    branch: Bid = ROOT_BID
+    zone: Zone = ()
+    child_zones: int = 0
+    links: frozenset[Rid] = frozenset()
+    positions: Mapping[StoreKey, int] = field(default=_EMPTY)
+    unknown: Mapping[StoreKey, bool] = field(default=_EMPTY)
+    unresolved: frozenset[Bid] = frozenset()
+    logs: Mapping[LogId, int] = field(default=_EMPTY)
+    origins: Mapping[Origin, int] = field(default=_EMPTY)
+    time: int = 0
+    flags: Flags = Flags(0)

@@ -1,0 +1,1 @@
+"""Generated from ``rendezvous.proto`` by ``make protos``; holds nothing else."""
