@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from types import MappingProxyType
-from typing import Any
 
 from rendezvous_api.ids import ROOT_BID, Bid, LogId, Origin, Rid, StoreKey, Zone
-
-_EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Flags(IntFlag):
@@ -43,10 +39,10 @@ class Context:
     zone: Zone = ()
     child_zones: int = 0
     links: frozenset[Rid] = frozenset()
-    positions: Mapping[StoreKey, int] = field(default=_EMPTY)
-    unknown: Mapping[StoreKey, bool] = field(default=_EMPTY)
+    positions: Mapping[StoreKey, int] = field(default_factory=dict)
+    unknown: Mapping[StoreKey, bool] = field(default_factory=dict)
     unresolved: frozenset[Bid] = frozenset()
-    logs: Mapping[LogId, int] = field(default=_EMPTY)
-    origins: Mapping[Origin, int] = field(default=_EMPTY)
+    logs: Mapping[LogId, int] = field(default_factory=dict)
+    origins: Mapping[Origin, int] = field(default_factory=dict)
     time: int = 0
     flags: Flags = Flags(0)
