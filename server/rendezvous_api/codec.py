@@ -68,8 +68,7 @@ def encode(
         fields += [f".x{word(bid)}" for bid in context.unresolved]
     if context.unknown:
         fields += [
-            f".{'u' if unanswered else 'a'}{store}"
-            for store, unanswered in context.unknown.items()
+            f".{'u' if unanswered else 'a'}{store}" for store, unanswered in context.unknown.items()
         ]
     if context.links:
         fields += [f".l{rid}" for rid in context.links]
@@ -189,7 +188,7 @@ def _decode_fields(rid: Rid, fields: list[str]) -> Context:
 
 
 def _number(text: str) -> int:
-    if not 0 < len(text) <= 16 or not text.isalnum() or not text.islower() and not text.isdigit():
+    if not 0 < len(text) <= 16 or not text.isalnum() or (not text.islower() and not text.isdigit()):
         raise ValueError("not a number")
     return int(text, 16)
 
