@@ -1,1 +1,1 @@
-"""TODO."""
+"""What tests and demonstrations stand on: simulators, real stores, a delaying link, processes."""
