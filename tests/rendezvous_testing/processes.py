@@ -68,7 +68,7 @@ class Process:
         if self.running:
             raise ProcessFailed(f"{self.name} is running already, pid {self.pid}")
         self._reap()
-        with self.log.open("ab") as log:
+        with uninterrupted(), self.log.open("ab") as log:
             self._log_from = log.tell()
             self._child = subprocess.Popen(
                 self.command,

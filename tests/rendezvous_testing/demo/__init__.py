@@ -1,0 +1,1 @@
+"""``rendezvous demo``: Post-Notification with and without Rendezvous, on real stores."""
