@@ -10,6 +10,7 @@ KEY = "rdv"
 BAGGAGE = "baggage"
 JAEGER = "uberctx-rdv"
 _MEMBER = KEY + "="
+_SPACE = " \t"  # OWS of RFC 9110
 
 
 def with_member(baggage: str | None, value: str) -> str:
@@ -21,11 +22,10 @@ def with_member(baggage: str | None, value: str) -> str:
         return _MEMBER + value
     others = without_member(baggage)
     merged = f"{_MEMBER}{value},{others}" if others else _MEMBER + value
-    while len(merged) > BAGGAGE_BYTES_MAX:
-        merged, comma, _ = merged.rpartition(",")
-        if not comma:
-            return _MEMBER + value
-    return merged
+    if len(merged) <= BAGGAGE_BYTES_MAX:
+        return merged
+    end = merged.rfind(",", 0, BAGGAGE_BYTES_MAX + 1)
+    return merged[:end] if end > 0 else _MEMBER + value
 
 
 def without_member(baggage: str) -> str:
@@ -33,8 +33,8 @@ def without_member(baggage: str) -> str:
     if KEY not in baggage:
         return baggage
     members = baggage.split(",")
-    others = [member for member in members if member.partition("=")[0].strip() != KEY]
-    return baggage if len(others) == len(members) else ",".join(others).strip()
+    others = [member for member in members if member.partition("=")[0].strip(_SPACE) != KEY]
+    return baggage if len(others) == len(members) else ",".join(others).strip(_SPACE)
 
 
 def members_in(baggage: str) -> list[str]:
@@ -44,6 +44,6 @@ def members_in(baggage: str) -> list[str]:
     found: list[str] = []
     for member in baggage.split(","):
         name, equals, value = member.partition("=")
-        if equals and name.strip() == KEY:
-            found.append(value.partition(";")[0].strip())
+        if equals and name.strip(_SPACE) == KEY:
+            found.append(value.partition(";")[0].strip(_SPACE))
     return found

@@ -8,11 +8,18 @@ from _thread import allocate_lock
 from collections.abc import Mapping
 from typing import TypeVar
 
-from rendezvous_api.context import Context, Flags
+from rendezvous_api.context import FLAGS, NO_FLAGS, Context, Flags
 from rendezvous_api.ids import Bid, LogId, Origin, Rid, StoreKey, Zone, lane_of
 from rendezvous_api.limits import LINKS_MAX
 
 K = TypeVar("K")
+
+_MORE, _INCOMPLETE, _CONTINUES = int(Flags.MORE), int(Flags.INCOMPLETE), int(Flags.CONTINUES)
+_DEPENDS = _MORE | _INCOMPLETE | int(Flags.JOINED)
+_NO_LINKS: frozenset[Rid] = frozenset()
+_NO_BIDS: frozenset[Bid] = frozenset()
+_ZONE_NUMBER_MAX = 2**64 - 1
+"""The last child zone that a context can name; beyond it zones share that number."""
 
 # The raw lock: nothing inside a critical section here can switch greenlets, and ``threading`` must
 # not be imported before the application decides whether to monkey-patch it.
@@ -22,10 +29,11 @@ class Cell:
     """One request's knowledge. ``rid`` and ``lane`` never change; the rest only grows."""
 
     __slots__ = (
+        "__weakref__",
+        "_bits",
         "_lock",
         "carried",
         "child_zones",
-        "flags",
         "lane",
         "links",
         "logs",
@@ -51,7 +59,7 @@ class Cell:
         self.origins: dict[Origin, int] = {}
         self.child_zones: dict[Zone, int] = {}
         self.time = 0
-        self.flags = Flags(0)
+        self._bits = 0
         self.unregistered: set[StoreKey] = set()
         """Stores whose position no numbered event covers: never dropped as ``more``."""
         self.carried = False
@@ -63,45 +71,67 @@ class Cell:
         self._lock = allocate_lock()
 
     @property
+    def flags(self) -> Flags:
+        """The union of all flags seen, less ``continues``, which belongs to one message."""
+        return FLAGS[self._bits]
+
+    @flags.setter
+    def flags(self, flags: Flags) -> None:
+        self._bits = +flags
+
+    def mark(self, flags: Flags) -> None:
+        """Add ``flags``. Unlike ``cell.flags |= …`` it loses no other thread's addition."""
+        with self._lock:
+            self._bits |= +flags
+
+    @property
     def depends(self) -> bool:
         """Whether any read at all can be a dependent read."""
-        return bool(
-            self.positions
-            or self.unknown
-            or self.unresolved
-            or self.flags & (Flags.MORE | Flags.INCOMPLETE | Flags.JOINED)
-        )
+        return bool(self.positions or self.unknown or self.unresolved or self._bits & _DEPENDS)
 
     def merge(self, context: Context) -> None:
-        """Add what a received context knows. A context of another request makes a link."""
+        """Add what a received context knows. A context of another request makes a link.
+
+        Which links are kept beyond ``LINKS_MAX`` depends on the order; that the cell is then
+        ``incomplete`` does not.
+        """
         with self._lock:
-            if context.rid != self.rid:
-                self._link(context.rid)
-            for rid in context.links:
-                if rid != self.rid:
-                    self._link(rid)
+            self._merge(context)
+
+    def _merge(self, context: Context) -> None:
+        if context.rid != self.rid:
+            self._link(context.rid)
+        elif context.child_zones > self.child_zones.get(context.zone, 0):
+            self.child_zones[context.zone] = context.child_zones
+        for rid in context.links:
+            if rid != self.rid:
+                self._link(rid)
+        if context.positions:
             _raise_to(self.positions, context.positions)
-            for store, unanswered in context.unknown.items():
-                self.unknown[store] = unanswered or self.unknown.get(store, False)
+        for store, unanswered in context.unknown.items():
+            self.unknown[store] = unanswered or self.unknown.get(store, False)
+        if context.unresolved:
             self.unresolved |= context.unresolved
+        if context.logs:
             _raise_to(self.logs, context.logs)
+        if context.origins:
             _raise_to(self.origins, context.origins)
-            if context.child_zones > self.child_zones.get(context.zone, 0):
-                self.child_zones[context.zone] = context.child_zones
-            if context.time:
-                self.time = min(self.time, context.time) if self.time else context.time
-            self.flags |= context.flags & ~Flags.CONTINUES
+        if context.time and (not self.time or context.time < self.time):
+            self.time = context.time
+        self._bits |= +context.flags & ~_CONTINUES
 
     def _link(self, rid: Rid) -> None:
         if len(self.links) >= LINKS_MAX and rid not in self.links:
-            self.flags |= Flags.INCOMPLETE
+            self._bits |= _INCOMPLETE
         else:
             self.links.add(rid)
 
     def wrote(self, store: StoreKey, value: int) -> None:
-        """A write of this request is at ``value`` in ``store``."""
+        """A write of this request is at ``value`` in ``store``; a negative value is no position."""
         with self._lock:
-            if value > self.positions.get(store, -1):
+            if value < 0:
+                self.unknown[store] = self.unknown.get(store, False)
+            elif value > self.positions.get(store, -1):
                 self.positions[store] = value
 
     def saw_event(self, origin: Origin, seq: int, now: int) -> None:
@@ -118,39 +148,45 @@ class Cell:
             self.unknown[store] = unanswered or self.unknown.get(store, False)
 
     def head_seen(self, store: StoreKey, value: int) -> None:
-        """A head of ``store``, asked after an answered write of unknown position, resolves it."""
-        with self._lock:
-            for mark in (store, StoreKey(store[0])):
-                if self.unknown.get(mark) is False:
-                    del self.unknown[mark]
-                    self.positions[store] = max(value, self.positions.get(store, 0))
+        """A head of ``store``, asked after an answered write of unknown position, resolves it.
 
-    def resolved(self, answer: Context, asked: Context, now: int) -> None:
-        """Take a resolve's answer for the frontier and unresolved calls of ``asked``.
-
-        The answer covers all of ``asked``: its origin entries are replaced by the answer's logs and
-        what it says nothing of any more is settled. Knowledge newer than ``asked`` stays.
+        A mark that names the kind alone stays: the write may have gone to another store. The caller
+        sees to it that no write of unknown position began after the head was asked for.
         """
         with self._lock:
-            _raise_to(self.positions, answer.positions)
-            for store, unanswered in answer.unknown.items():
-                self.unknown[store] = unanswered or self.unknown.get(store, False)
+            if self.unknown.get(store) is False:
+                if value > self.positions.get(store, -1):
+                    self.positions[store] = value
+                del self.unknown[store]
+
+    def resolved(self, answer: Context, asked: Context, now: int) -> None:
+        """Take a resolve's complete answer for the frontier and unresolved calls of ``asked``.
+
+        The answer's logs stand for the origin entries that were asked for, and calls that it no
+        longer names are settled. Knowledge that came while the question was under way stays, and
+        so does ``more`` then, since what was left out may be part of it. Where the answer covers
+        the cell's whole frontier, the oldest unconfirmed knowledge is of ``now``: the Unix time, in
+        seconds, at which the question was sent.
+        """
+        with self._lock:
+            self._merge(answer)
+            # Additions come first and removals after: readers without the lock see too much,
+            # never too little.
             self.unresolved -= asked.unresolved - answer.unresolved
-            self.unresolved |= answer.unresolved
-            _raise_to(self.logs, answer.logs)
             for origin, seq in asked.origins.items():
-                if self.origins.get(origin, 0) <= seq:
-                    self.origins.pop(origin, None)
-            if asked.flags & Flags.MORE:
-                self.flags &= ~Flags.MORE
-            self.flags |= answer.flags
-            self.time = 0 if not self.origins else now
+                if self.origins.get(origin, seq + 1) <= seq:
+                    del self.origins[origin]
+            if self.origins or not _covers(self.logs, asked.logs, answer.logs):
+                return
+            if asked.flags & Flags.MORE and not answer.flags & Flags.MORE:
+                self._bits &= ~_MORE
+            self.time = now if self.logs else 0
 
     def next_child_zone(self, zone: Zone) -> Zone:
         """A new asynchronous call line below ``zone``."""
         with self._lock:
             number = self.child_zones.get(zone, 0)
-            self.child_zones[zone] = number + 1
+            self.child_zones[zone] = min(number + 1, _ZONE_NUMBER_MAX)
         return (*zone, number)
 
     def cut(
@@ -158,7 +194,7 @@ class Cell:
         branch: Bid,
         zone: Zone,
         acks: Mapping[Origin, tuple[int, LogId, int]],
-        flags: Flags = Flags(0),
+        flags: Flags = NO_FLAGS,
     ) -> Context:
         """The context to send now. ``acks`` gives, per origin of this process, the highest
         acknowledged seq and the log and index that hold it: those entries travel as log indexes."""
@@ -176,14 +212,14 @@ class Cell:
                 branch,
                 zone,
                 self.child_zones.get(zone, 0),
-                frozenset(self.links),
+                frozenset(self.links) if self.links else _NO_LINKS,
                 dict(self.positions),
                 dict(self.unknown),
-                frozenset(self.unresolved),
+                frozenset(self.unresolved) if self.unresolved else _NO_BIDS,
                 dict(logs),
                 dict(origins),
                 self.time,
-                self.flags | flags,
+                FLAGS[self._bits | +flags],
             )
 
 
@@ -191,3 +227,10 @@ def _raise_to(into: dict[K, int], other: Mapping[K, int]) -> None:
     for key, value in other.items():
         if value > into.get(key, -1):
             into[key] = value
+
+
+def _covers(logs: Mapping[LogId, int], *known: Mapping[LogId, int]) -> bool:
+    """Whether each index of ``logs`` is within one of ``known``."""
+    return all(
+        any(index <= known_logs.get(log, -1) for known_logs in known) for log, index in logs.items()
+    )

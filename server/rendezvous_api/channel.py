@@ -4,14 +4,15 @@ Process to sidecar: ``Hello`` first, then ``Events`` and ``Ask``. Sidecar to pro
 ``Answered`` and ``Lineages``. Pure: bytes to messages and back.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct, error
 from typing import assert_never
 
-from rendezvous_api.errors import MalformedMessage
+from rendezvous_api.errors import MalformedContext, MalformedMessage
 from rendezvous_api.event import Lineage, split
-from rendezvous_api.ids import Incarnation, LogId, StoreKey
+from rendezvous_api.ids import Incarnation, LogId, store_from, word_value
+from rendezvous_api.limits import LANES
+from rendezvous_api.record import record
 
 VERSION = 1
 
@@ -35,9 +36,12 @@ class Status(IntEnum):
     """The sidecar has no server."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello:
-    """First packet of a process: who it is. ``service`` and ``region`` describe its events."""
+    """First packet of a process: who it is. ``service`` and ``region`` describe its events.
+
+    A NUL character in ``service`` is left out.
+    """
 
     incarnation: Incarnation
     pid: int
@@ -45,14 +49,14 @@ class Hello:
     region: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Events:
     """One or more events, encoded (``event.encode``), in seq order per lane."""
 
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """The question of DESIGN §1 "resolve": what must this request's reads wait for?
 
@@ -65,7 +69,7 @@ class Ask:
     context: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Acked:
     """Up to ``seq``, this lane's events are applied from ``log`` at ``index`` or before (law 3)."""
 
@@ -73,7 +77,7 @@ class Acked:
     """(lane, seq, log, index)"""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered:
     """The answer to question ``number``: an encoded context with the positions to wait for, the
     unresolved calls that remain, and the logs that cover the frontier asked for."""
@@ -83,7 +87,7 @@ class Answered:
     context: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lineages:
     """Histories of datastores that others have seen change their epoch."""
 
@@ -112,7 +116,8 @@ def encode(message: ToSidecar | ToProcess) -> bytes:
             return _ASK_HEAD.pack(_ASK, number, budget_ms) + context.encode("ascii")
         case Hello(incarnation, pid, service, region):
             head = _HELLO_HEAD.pack(_HELLO, VERSION, pid, incarnation.encode("ascii"))
-            return head + f"{service}\0{region}".encode()
+            names = service.replace("\0", "") + "\0" + region
+            return head + names.encode("utf-8", "replace")
         case Acked(entries):
             return bytes((_ACKED,)) + b"".join(
                 _ACK_ENTRY.pack(lane, seq, log.encode("ascii"), index)
@@ -131,24 +136,24 @@ def encode(message: ToSidecar | ToProcess) -> bytes:
 
 
 def decode_to_sidecar(packet: bytes) -> ToSidecar:
-    """A packet from a process. Raises :class:`MalformedMessage`."""
+    """A packet from a process. Raises :class:`MalformedMessage`.
+
+    Events are checked as far as :func:`rendezvous_api.event.split` does: their bodies are not.
+    """
     try:
         match packet[0]:
             case 2:
-                split(packet[1:])
-                return Events(packet[1:])
+                raw = packet[1:]
+                split(raw)
+                return Events(raw)
             case 3:
                 _, number, budget_ms = _ASK_HEAD.unpack_from(packet)
                 return Ask(number, budget_ms, packet[_ASK_HEAD.size :].decode("ascii"))
             case 1:
-                _, version, pid, incarnation = _HELLO_HEAD.unpack_from(packet)
-                if version != VERSION:
-                    raise MalformedMessage(f"channel version {version}; this side has {VERSION}")
-                service, _, region = packet[_HELLO_HEAD.size :].decode().partition("\0")
-                return Hello(Incarnation(incarnation.decode("ascii")), pid, service, region)
+                return _decode_hello(packet)
             case kind:
                 raise MalformedMessage(f"unknown message {kind} from a process")
-    except (IndexError, ValueError, error) as exc:
+    except (IndexError, ValueError, error, MalformedContext) as exc:
         raise MalformedMessage(f"channel packet: {exc}") from exc
 
 
@@ -157,11 +162,7 @@ def decode_to_process(packet: bytes) -> ToProcess:
     try:
         match packet[0]:
             case 0x81:
-                entries = tuple(
-                    (lane, seq, LogId(log.decode("ascii")), index)
-                    for lane, seq, log, index in _ACK_ENTRY.iter_unpack(packet[1:])
-                )
-                return Acked(entries)
+                return Acked(tuple(_take_acks(packet[1:])))
             case 0x82:
                 _, number, status = _ANSWER_HEAD.unpack_from(packet)
                 context = packet[_ANSWER_HEAD.size :].decode("ascii")
@@ -170,8 +171,32 @@ def decode_to_process(packet: bytes) -> ToProcess:
                 return Lineages(tuple(_take_lineages(packet)))
             case kind:
                 raise MalformedMessage(f"unknown message {kind} from a sidecar")
-    except (IndexError, ValueError, error) as exc:
+    except (IndexError, ValueError, error, MalformedContext) as exc:
         raise MalformedMessage(f"channel packet: {exc}") from exc
+
+
+def _decode_hello(packet: bytes) -> Hello:
+    _, version, pid, incarnation = _HELLO_HEAD.unpack_from(packet)
+    if version != VERSION:
+        raise MalformedMessage(f"channel version {version}; this side has {VERSION}")
+    service, nul, region = packet[_HELLO_HEAD.size :].decode().partition("\0")
+    if not nul:
+        raise MalformedMessage("a hello without a region")
+    name = incarnation.decode("ascii")
+    word_value(name)
+    return Hello(Incarnation(name), pid, service, region)
+
+
+def _take_acks(raw: bytes) -> list[tuple[int, int, LogId, int]]:
+    entries = [
+        (lane, seq, LogId(log.decode("ascii")), index)
+        for lane, seq, log, index in _ACK_ENTRY.iter_unpack(raw)
+    ]
+    for lane, _, log, _ in entries:
+        word_value(log)
+        if lane >= LANES:
+            raise MalformedMessage(f"no lane {lane}")
+    return entries
 
 
 def _take_lineages(packet: bytes) -> list[Lineage]:
@@ -180,9 +205,10 @@ def _take_lineages(packet: bytes) -> list[Lineage]:
     while at < len(packet):
         fork, old_size, new_size = _LINEAGE_HEAD.unpack_from(packet, at)
         at += _LINEAGE_HEAD.size
-        names = packet[at : at + old_size + new_size].decode("ascii")
-        if len(names) != old_size + new_size:
+        end = at + old_size + new_size
+        if end > len(packet):
             raise MalformedMessage("a cut lineage")
-        out.append(Lineage(StoreKey(names[:old_size]), StoreKey(names[old_size:]), fork))
-        at += old_size + new_size
+        middle = at + old_size
+        out.append(Lineage(store_from(packet[at:middle]), store_from(packet[middle:end]), fork))
+        at = end
     return out

@@ -1,9 +1,9 @@
 """The context as text: grammar in ``context.abnf``. Pure; fast, since every call pays for it."""
 
-import re
+from typing import Any
 
-from rendezvous_api.context import Context, Flags
-from rendezvous_api.errors import MalformedContext
+from rendezvous_api.context import FLAGS, Context, Flags
+from rendezvous_api.errors import LocalError, MalformedContext
 from rendezvous_api.ids import (
     ORIGIN_CHARS,
     RID_CHARS,
@@ -21,24 +21,42 @@ from rendezvous_api.ids import (
 from rendezvous_api.limits import CONTEXT_BYTES_MAX, CONTEXT_INPUT_BYTES_MAX, LINKS_MAX
 
 VERSION = "1"
-_PREFIX = VERSION + "."
-_WELL_FORMED = re.compile(r"[A-Za-z0-9._~-]+")
-_FLAG_LETTERS = (
-    (Flags.MORE, "m"),
-    (Flags.INCOMPLETE, "i"),
-    (Flags.JOINED, "j"),
-    (Flags.CONTINUES, "c"),
+ESSENTIAL_BYTES = (
+    len("1.") + RID_CHARS + len(".b") + WORD_CHARS + 2 * len(".t") + 32 + len(".gmijc")
 )
-_FLAG_OF = {letter: flag for flag, letter in _FLAG_LETTERS}
-_FLAG_TEXT = {
-    bits: "".join(letter for flag, letter in _FLAG_LETTERS if bits & flag) for bits in range(16)
-}
+"""Bytes of the longest context of a rid, branch, child counter, time and flags: always fits."""
+
+_PREFIX = VERSION + "."
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
+_LANES = "0123456789abcdef"
+_NUMBER_MAX = 2**64 - 1
+_RID_LAST = "AQgw"  # 22 characters hold 132 bits; the last 4 are zero
+_MORE, _INCOMPLETE = int(Flags.MORE), int(Flags.INCOMPLETE)
+_BIT_OF = {"m": _MORE, "i": _INCOMPLETE, "j": int(Flags.JOINED), "c": int(Flags.CONTINUES)}
+_FLAG_TEXT = tuple(
+    "".join(letter for letter, bit in _BIT_OF.items() if bits & bit) for bits in range(len(FLAGS))
+)
+_NO_LINKS: frozenset[Rid] = frozenset()
+_NO_BIDS: frozenset[Bid] = frozenset()
 
 
 def is_foreign(text: str) -> bool:
     """Whether ``text`` is of a version that this code does not know: forward it, do not read it."""
-    version, dot, _ = text.partition(".")
-    return bool(dot) and version.isascii() and version.isdigit() and version != VERSION
+    version, dot, rest = text.partition(".")
+    return bool(
+        dot
+        and rest
+        and version != VERSION
+        and version.isdigit()
+        and version[0] != "0"
+        and len(text) <= CONTEXT_INPUT_BYTES_MAX
+        and _is_spelt(text)
+    )
+
+
+def _is_spelt(text: str) -> bool:
+    """Whether ``text`` is of the context's alphabet: nothing that could break a header."""
+    return text.isascii() and not text.encode("ascii").translate(None, _ALPHABET)
 
 
 def encode(
@@ -47,23 +65,25 @@ def encode(
     limit_bytes: int = CONTEXT_BYTES_MAX,
     keep: frozenset[StoreKey] = frozenset(),
 ) -> str:
-    """``context`` as text of at most ``limit_bytes``.
+    """``context`` as text of at most ``limit_bytes`` (at least ``ESSENTIAL_BYTES``).
 
     Where it does not fit, positions go first, marked ``more``; a store in ``keep`` has a position
-    that no event of the frontier covers, so dropping it is marked ``incomplete``. What else does not
-    fit is marked ``incomplete`` too: never silently.
+    that no event of the frontier covers, so dropping it is marked ``incomplete``. What else does
+    not fit is marked ``incomplete`` too: never silently.
     """
     head = _PREFIX + context.rid
     if context.branch:
         head += ".b" + word(context.branch)
-    if context.zone:
-        head += ".z" + "-".join([f"{part:x}" for part in context.zone])
-    if context.child_zones:
-        head += f".c{context.child_zones:x}"
     if context.time:
         head += f".t{context.time:x}"
-    fields = [f".f{log}~{index:x}" for log, index in context.logs.items()]
-    fields += [f".s{origin}~{seq:x}" for origin, seq in context.origins.items()]
+    zone = ""
+    if context.zone:
+        zone = ".z" + "-".join([f"{part:x}" for part in context.zone])
+    if context.child_zones:
+        zone += f".c{context.child_zones:x}"
+    fields = [f".s{origin}~{seq:x}" for origin, seq in context.origins.items()]
+    if context.logs:
+        fields += [f".f{log}~{index:x}" for log, index in context.logs.items()]
     if context.unresolved:
         fields += [f".x{word(bid)}" for bid in context.unresolved]
     if context.unknown:
@@ -72,141 +92,153 @@ def encode(
         ]
     if context.links:
         fields += [f".l{rid}" for rid in context.links]
-    positions = [f".p{store}~{value:x}" for store, value in context.positions.items()]
-    whole = head + "".join(fields) + "".join(positions)
-    flags = int(context.flags)
+    whole = head + zone + "".join(fields)
+    for store, value in context.positions.items():
+        whole += f".p{store}~{value:x}"
+    flags = _FLAG_TEXT[context.flags]
     if flags:
-        whole += ".g" + _FLAG_TEXT[flags]
+        whole += ".g" + flags
     if len(whole) <= limit_bytes:
         return whole
-    return _encode_within(context, head, fields, limit_bytes, keep)
+    return _encode_within(context, head, zone, fields, limit_bytes, keep)
 
 
 def _encode_within(
-    context: Context, head: str, fields: list[str], limit_bytes: int, keep: frozenset[StoreKey]
+    context: Context,
+    head: str,
+    zone: str,
+    fields: list[str],
+    limit_bytes: int,
+    keep: frozenset[StoreKey],
 ) -> str:
     """The slow path of :func:`encode`: what does not fit is left out and said."""
-    flags = context.flags
+    if limit_bytes < ESSENTIAL_BYTES:
+        raise LocalError(f"a context needs {ESSENTIAL_BYTES} bytes; {limit_bytes} were given")
     room = limit_bytes - len(head) - len(".gmijc")
-    if room < 0:
-        raise MalformedContext("not even the request id and zone fit a context")
-    kept: list[str] = []
-    for text in fields:
+    bits = +context.flags
+    kept = [head]
+    for text in (zone, *fields):
         if len(text) <= room:
             kept.append(text)
             room -= len(text)
         else:
-            flags |= Flags.INCOMPLETE
+            bits |= _INCOMPLETE
+    covered = context.logs or context.origins
+    # Those that nothing else covers come first: they must not be crowded out by the others.
     for store, value in sorted(context.positions.items(), key=lambda item: item[0] not in keep):
         text = f".p{store}~{value:x}"
         if len(text) <= room:
             kept.append(text)
             room -= len(text)
         else:
-            flags |= Flags.INCOMPLETE if store in keep else Flags.MORE
-    if flags:
-        kept.append(".g" + _FLAG_TEXT[int(flags)])
-    return head + "".join(kept)
+            bits |= _MORE if covered and store not in keep else _INCOMPLETE
+    if bits:
+        kept.append(".g" + _FLAG_TEXT[bits])
+    return "".join(kept)
 
 
 def decode(text: str) -> Context:
     """The context that ``text`` says. Raises :class:`MalformedContext`; never anything else."""
     if len(text) > CONTEXT_INPUT_BYTES_MAX:
         raise MalformedContext(f"a context of {len(text)} bytes")
-    if not _WELL_FORMED.fullmatch(text) or not text.startswith(_PREFIX):
+    if not text.startswith(_PREFIX) or not _is_spelt(text):
         raise MalformedContext(f"not a version {VERSION} context: {text[:48]!r}")
-    rid, *fields = text[len(_PREFIX) :].split(".")
-    if len(rid) != RID_CHARS or "~" in rid:
-        raise MalformedContext(f"not a rid: {rid[:32]!r}")
+    fields = text.split(".")
     try:
-        return _decode_fields(Rid(rid), fields)
+        return _decode_fields(_rid(fields[1]), fields[2:])
     except ValueError as exc:
         raise MalformedContext(f"{exc}: {text[:64]!r}") from exc
 
 
 def _decode_fields(rid: Rid, fields: list[str]) -> Context:
-    branch, children, time, flags = ROOT_BID, 0, 0, Flags(0)
+    branch, children, time, flags = ROOT_BID, 0, 0, 0
     zone: Zone = ()
-    links: list[Rid] = []
+    links, unresolved = _NO_LINKS, _NO_BIDS
     positions: dict[StoreKey, int] = {}
     unknown: dict[StoreKey, bool] = {}
-    unresolved: list[Bid] = []
     logs: dict[LogId, int] = {}
     origins: dict[Origin, int] = {}
-    for text in fields:
-        letter, body = text[:1], text[1:]
+    name: Any  # a store, origin or log: calling a NewType takes longer than checking the name
+    for field in fields:
+        letter, body = field[:1], field[1:]
         match letter:
             case "p":
-                store, value = _counted(body)
-                key = StoreKey(_store(store))
-                positions[key] = max(value, positions.get(key, 0))
+                name, _, number = body.partition("~")
+                if not name[:1].isalpha():
+                    raise ValueError("not a store")
+                value = _number(number)
+                if value > positions.get(name, -1):
+                    positions[name] = value
             case "s":
-                origin, seq = _counted(body, ORIGIN_CHARS)
-                if origin[-1] not in "0123456789abcdef":
-                    raise ValueError("not a lane")
-                origins[Origin(origin)] = max(seq, origins.get(Origin(origin), 0))
-            case "f":
-                log, index = _counted(body, WORD_CHARS)
-                logs[LogId(log)] = max(index, logs.get(LogId(log), 0))
+                name, _, number = body.partition("~")
+                if len(name) != ORIGIN_CHARS or name[-1] not in _LANES:
+                    raise ValueError("not an origin")
+                value = _number(number)
+                if value > origins.get(name, -1):
+                    origins[name] = value
             case "b":
                 branch = Bid(word_value(body))
+            case "t":
+                time = _number(body)
+            case "f":
+                name, _, number = body.partition("~")
+                if len(name) != WORD_CHARS:
+                    raise ValueError("not a log")
+                value = _number(number)
+                if value > logs.get(name, -1):
+                    logs[name] = value
             case "z":
                 zone = tuple([_number(part) for part in body.split("-")])
             case "c":
                 children = _number(body)
-            case "t":
-                time = _number(body)
             case "u" | "a":
-                key = StoreKey(_store(body))
-                unknown[key] = letter == "u" or unknown.get(key, False)
+                store = _store(body)
+                unknown[store] = letter == "u" or unknown.get(store, False)
             case "x":
-                unresolved += [Bid(word_value(bid)) for bid in body.split("~")]
+                unresolved = unresolved.union([Bid(word_value(bid)) for bid in body.split("~")])
             case "l":
-                links += [_linked(link) for link in body.split("~")]
+                links = links.union([_rid(link) for link in body.split("~")])
             case "g":
+                if not body.isalpha():
+                    raise ValueError("not flags")
                 for flag in body:
-                    flags |= _FLAG_OF.get(flag, 0)
+                    flags |= _BIT_OF.get(flag, 0)
             case _:
                 if not letter.isalpha():
                     raise ValueError("a field without a letter")
     if len(links) > LINKS_MAX:
-        links, flags = links[:LINKS_MAX], flags | Flags.INCOMPLETE
+        links, flags = frozenset(sorted(links)[:LINKS_MAX]), flags | _INCOMPLETE
     return Context(
         rid,
         branch,
         zone,
         children,
-        frozenset(links),
+        links,
         positions,
         unknown,
-        frozenset(unresolved),
+        unresolved,
         logs,
         origins,
         time,
-        flags,
+        FLAGS[flags],
     )
 
 
 def _number(text: str) -> int:
-    if not 0 < len(text) <= 16 or not text.isalnum() or (not text.islower() and not text.isdigit()):
-        raise ValueError("not a number")
-    return int(text, 16)
+    value = int(text, 16)
+    # int() also takes signs, underscores, capitals and leading zeros; the grammar does not.
+    if f"{value:x}" == text and 0 <= value <= _NUMBER_MAX:
+        return value
+    raise ValueError("not a number")
 
 
-def _counted(body: str, chars: int = 0) -> tuple[str, int]:
-    name, tilde, number = body.partition("~")
-    if not tilde or not name or (chars and len(name) != chars):
-        raise ValueError("not a counted name")
-    return name, _number(number)
-
-
-def _store(text: str) -> str:
+def _store(text: str) -> StoreKey:
     if not text[:1].isalpha() or "~" in text:
         raise ValueError("not a store")
-    return text
+    return StoreKey(text)
 
 
-def _linked(text: str) -> Rid:
-    if len(text) != RID_CHARS:
+def _rid(text: str) -> Rid:
+    if len(text) != RID_CHARS or text[-1] not in _RID_LAST or "~" in text:
         raise ValueError("not a rid")
     return Rid(text)

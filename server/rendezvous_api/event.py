@@ -4,14 +4,14 @@ The binary form is that of the channel (`channel.py`): a fixed head, then a body
 of event kinds, with why repeating each is harmless, is in ARCHITECTURE.md.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct, error
 from typing import assert_never
 
-from rendezvous_api.errors import MalformedMessage
-from rendezvous_api.ids import Bid, Rid, StoreKey, rid_bytes, rid_from_bytes
-from rendezvous_api.limits import NAME_BYTES_MAX
+from rendezvous_api.errors import MalformedContext, MalformedMessage
+from rendezvous_api.ids import Bid, Rid, StoreKey, rid_bytes, rid_from_bytes, store_from
+from rendezvous_api.limits import LANES, NAME_BYTES_MAX
+from rendezvous_api.record import record
 
 
 class Kind(IntEnum):
@@ -37,7 +37,7 @@ class Work(IntEnum):
     WRITE = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Open:
     """A branch was opened below ``parent``."""
 
@@ -49,7 +49,7 @@ class Open:
     tag: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Close:
     """A branch's work is done. ``frontier``: the ``f`` and ``s`` fields (context.abnf, joined by
     ``.``) of what it has seen beyond its own origin's earlier events; usually empty."""
@@ -58,17 +58,17 @@ class Close:
     region: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fail:
     """A branch never began: no byte was sent. Nobody waits for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Opaque:
     """A branch whose callee does not speak Rendezvous. Counted, never waited for."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Adopt:
     """A callee received a branch and will close it."""
 
@@ -76,7 +76,7 @@ class Adopt:
     region: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Write:
     """A write of the request is at ``value`` in ``store``."""
 
@@ -84,7 +84,7 @@ class Write:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unknown:
     """A write of the request has no known position; ``unanswered``: nor a known outcome."""
 
@@ -92,14 +92,14 @@ class Unknown:
     unanswered: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link:
     """The request continues ``rid``, or carries one of its messages."""
 
     rid: Rid
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lineage:
     """``old`` became ``new``, sharing its history up to and including ``fork`` (the last valid
     value of ``old``). Belongs to no request: the event's rid is all zeros."""
@@ -120,7 +120,7 @@ _U64 = Struct("<Q")
 _OPEN = Struct("<BQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """One numbered event of the origin (incarnation of the channel, ``lane``)."""
 
@@ -134,7 +134,9 @@ class Event:
 def _names(*names: str) -> bytes:
     out = b""
     for name in names:
-        raw = name.encode("utf-8", "replace")[:NAME_BYTES_MAX]
+        raw = name.encode("utf-8", "replace")
+        if len(raw) > NAME_BYTES_MAX:  # a character that the cut goes through is left out
+            raw = raw[:NAME_BYTES_MAX].decode("utf-8", "ignore").encode()
         out += bytes((len(raw),)) + raw
     return out
 
@@ -175,47 +177,69 @@ def encode(event: Event) -> bytes:
     return pack(kind, event.lane, event.seq, rid_bytes(event.rid), event.bid, body)
 
 
-def _take_names(raw: bytes, count: int) -> list[str]:
-    names: list[str] = []
+def _take_names(raw: bytes, count: int) -> tuple[list[bytes], bytes]:
+    """``count`` names from the front of ``raw``, and what follows them."""
+    names: list[bytes] = []
     at = 0
     for _ in range(count):
-        size = raw[at]
-        name = raw[at + 1 : at + 1 + size]
-        if len(name) != size:
+        end = at + 1 + raw[at]
+        if end > len(raw):
             raise MalformedMessage("a cut name")
-        names.append(name.decode("utf-8", "replace"))
-        at += 1 + size
-    return names
+        names.append(raw[at + 1 : end])
+        at = end
+    return names, raw[at:]
+
+
+def _texts(raw: bytes, count: int) -> list[str]:
+    """The ``count`` names that ``raw`` consists of."""
+    names, rest = _take_names(raw, count)
+    _nothing_in(rest)
+    return [name.decode("utf-8", "replace") for name in names]
+
+
+def _nothing_in(raw: bytes) -> None:
+    if raw:
+        raise MalformedMessage(f"{len(raw)} bytes too many in an event")
 
 
 def decode_body(kind: int, raw: bytes) -> Body:
     """Inverse of :func:`encode_body`. Raises :class:`MalformedMessage`."""
     try:
-        match kind:
-            case Kind.WRITE:
-                return Write(StoreKey(raw[8:].decode("ascii")), *_U64.unpack(raw[:8]))
-            case Kind.OPEN:
-                work, parent = _OPEN.unpack_from(raw)
-                return Open(Work(work), Bid(parent), *_take_names(raw[_OPEN.size :], 4))
-            case Kind.CLOSE:
-                return Close(raw[1 + raw[0] :].decode("ascii"), *_take_names(raw, 1))
-            case Kind.ADOPT:
-                return Adopt(*_take_names(raw, 2))
-            case Kind.FAIL:
-                return Fail()
-            case Kind.OPAQUE:
-                return Opaque()
-            case Kind.UNKNOWN:
-                return Unknown(StoreKey(raw[1:].decode("ascii")), raw[0] != 0)
-            case Kind.LINK:
-                return Link(rid_from_bytes(raw))
-            case Kind.LINEAGE:
-                old, new = _take_names(raw[8:], 2)
-                return Lineage(StoreKey(old), StoreKey(new), *_U64.unpack(raw[:8]))
-            case _:
-                raise MalformedMessage(f"unknown event kind {kind}")
-    except (IndexError, ValueError, error) as exc:
+        return _decode_body(kind, raw)
+    except (IndexError, ValueError, error, MalformedContext) as exc:
         raise MalformedMessage(f"event of kind {kind}: {exc}") from exc
+
+
+def _decode_body(kind: int, raw: bytes) -> Body:
+    match kind:
+        case Kind.WRITE:
+            (value,) = _U64.unpack_from(raw)
+            return Write(store_from(raw[_U64.size :]), value)
+        case Kind.OPEN:
+            work, parent = _OPEN.unpack_from(raw)
+            return Open(Work(work), Bid(parent), *_texts(raw[_OPEN.size :], 4))
+        case Kind.CLOSE:
+            (region,), frontier = _take_names(raw, 1)
+            return Close(frontier.decode("ascii"), region.decode("utf-8", "replace"))
+        case Kind.ADOPT:
+            return Adopt(*_texts(raw, 2))
+        case Kind.FAIL:
+            _nothing_in(raw)
+            return Fail()
+        case Kind.OPAQUE:
+            _nothing_in(raw)
+            return Opaque()
+        case Kind.UNKNOWN:
+            return Unknown(store_from(raw[1:]), raw[0] != 0)
+        case Kind.LINK:
+            return Link(rid_from_bytes(raw))
+        case Kind.LINEAGE:
+            (fork,) = _U64.unpack_from(raw)
+            (old, new), rest = _take_names(raw[_U64.size :], 2)
+            _nothing_in(rest)
+            return Lineage(store_from(old), store_from(new), fork)
+        case _:
+            raise MalformedMessage(f"unknown event kind {kind}")
 
 
 def split(raw: bytes) -> list[tuple[int, int, int, bytes, int, bytes]]:
@@ -229,7 +253,7 @@ def split(raw: bytes) -> list[tuple[int, int, int, bytes, int, bytes]]:
         kind, lane, size, seq, rid, bid = _HEAD.unpack_from(raw, at)
         at += HEAD_BYTES
         body = raw[at : at + size]
-        if len(body) != size or lane > 15 or seq < 1:
+        if len(body) != size or lane >= LANES or seq < 1:
             raise MalformedMessage("a cut event, or a bad lane or seq")
         out.append((kind, lane, seq, rid, bid, body))
         at += size
