@@ -1,0 +1,1 @@
+"""What the sidecar decides. Pure: events in, effects out; time is an argument."""

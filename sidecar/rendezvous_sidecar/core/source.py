@@ -1,0 +1,45 @@
+"""One incarnation of a process: its lanes, its channel while it has one, and the acks it is due."""
+
+from rendezvous_api.channel import Acked
+from rendezvous_api.ids import LogId
+from rendezvous_sidecar.core.lane import Lane
+
+
+class Source:
+    """What the sidecar knows of one incarnation, from its first Hello until its end was told."""
+
+    __slots__ = ("_acks", "acked_at", "incarnation", "lanes", "names", "pid", "process")
+
+    def __init__(self, incarnation: int, pid: int) -> None:
+        self.incarnation = incarnation
+        self.pid = pid
+        self.process: int | None = None
+        """The channel that it speaks on; None while it has none."""
+        self.lanes: dict[int, Lane] = {}
+        self.names: dict[int, None] = {incarnation: None}
+        """Every incarnation under which a server may know it: its own and all successors."""
+        self.acked_at = float("-inf")
+        """When it was last sent acks."""
+        self._acks: dict[int, tuple[int, LogId, int]] = {}
+
+    @property
+    def held(self) -> int:
+        """Events that no server has acknowledged."""
+        return sum(lane.held for lane in self.lanes.values())
+
+    @property
+    def owes_acks(self) -> bool:
+        """Whether there are acks that the process was not sent."""
+        return bool(self._acks)
+
+    def owe(self, lane: Lane) -> None:
+        """Note that the process is to hear of the lane's last ack."""
+        if lane.ack is not None and lane.broken_from is None:
+            self._acks[lane.number] = lane.ack
+
+    def take_acks(self, now: float) -> Acked:
+        """All acks that the process is due, as one message."""
+        message = Acked(tuple((lane, *ack) for lane, ack in self._acks.items()))
+        self._acks.clear()
+        self.acked_at = now
+        return message

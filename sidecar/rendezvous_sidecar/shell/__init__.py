@@ -1,0 +1,1 @@
+"""What the sidecar does: sockets, the gRPC stream, signals, health."""
