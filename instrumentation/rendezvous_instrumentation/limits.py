@@ -1,0 +1,32 @@
+"""Bounds of the instrumentation, each with its unit and what happens beyond it."""
+
+from typing import Final
+
+POLL_S: Final = 0.001
+"""Seconds between two questions to a node that some read is held for."""
+
+HELD_MAX: Final = 1_000
+"""Reads held at once in one process; beyond it reads pass, counted ``bulkhead``."""
+
+FORBIDDEN_MEMORY_S: Final = 30.0
+"""Seconds for which a connection whose position question was refused is not asked again."""
+
+BREAKER_FAILURES: Final = 3
+"""Questions to the sidecar that fail in a row until the circuit breaker opens."""
+
+BREAKER_OPEN_S: Final = 5.0
+"""Seconds for which an open breaker answers at once."""
+
+RECONNECT_S_MIN: Final = 0.05
+RECONNECT_S_MAX: Final = 2.0
+"""Seconds between two attempts to reach the sidecar: doubling between these."""
+
+PEERS_MAX: Final = 4_096
+"""Peers remembered as speaking Rendezvous; beyond it all are forgotten and learnt again."""
+
+STATS_INTERVAL_S: Final = 0.5
+"""Seconds between two writes of the statistics file."""
+
+WAITS_REMEMBERED: Final = 10_000
+"""Durations of held reads kept for percentiles; the oldest go first."""
+"""Reads beyond it still count."""

@@ -1,0 +1,72 @@
+"""aiohttp's server: one entry per request; the response's header is written when headers are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rendezvous_instrumentation.shell import http
+from rendezvous_instrumentation.wrapping import wrap
+
+_ENTRY = "rendezvous_entry"
+
+
+def apply(module: Any) -> None:
+    """Patch ``aiohttp.web_app`` and the response class."""
+    from aiohttp.web_response import Response, StreamResponse
+
+    wrap(module.Application, "_handle", _handle)
+    wrap(StreamResponse, "_start", lambda original: _start(original, Response))
+    wrap(StreamResponse, "write_eof", _write_eof)
+
+
+def _handle(original: Any) -> Any:
+    async def _handle(self: Any, request: Any) -> Any:
+        if _ENTRY in request:  # a sub-application: the outer one has entered
+            return await original(self, request)
+        headers = request.headers
+        entry = http.enter_with(lambda name: headers.getall(name, []))
+        request[_ENTRY] = entry
+        entry.begin()
+        try:
+            response = await original(self, request)
+        except BaseException as exc:
+            # An HTTPException is a response too; anything else becomes aiohttp's own 500.
+            if not hasattr(exc, "_start"):
+                entry.leave()
+            raise
+        finally:
+            entry.end()
+        if getattr(response, "prepared", False):  # streamed by the handler, and done
+            entry.leave()
+        return response
+
+    return _handle
+
+
+def _start(original: Any, complete: type) -> Any:
+    async def _start(self: Any, request: Any) -> Any:
+        entry = request.get(_ENTRY)
+        if entry is not None:
+            # A plain Response has its body already; a stream goes on after its headers.
+            continues = not isinstance(self, complete) or hasattr(
+                getattr(self, "body", None), "__aiter__"
+            )
+            text = entry.reply(continues=continues)
+            if text is not None:
+                self.headers[http.HEADER] = text
+        return await original(self, request)
+
+    return _start
+
+
+def _write_eof(original: Any) -> Any:
+    async def write_eof(self: Any, data: bytes = b"") -> None:
+        try:
+            await original(self, data)
+        finally:
+            request = getattr(self, "_req", None)
+            entry = request.get(_ENTRY) if request is not None else None
+            if entry is not None:
+                entry.leave()
+
+    return write_eof

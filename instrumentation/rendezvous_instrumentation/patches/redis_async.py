@@ -1,0 +1,230 @@
+"""redis-py and valkey-py on asyncio: commands, pipelines, transactions. The twin of ``redis_sync``:
+only the awaits differ; every decision is in ``redis_driver`` and ``core``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rendezvous_instrumentation.patches import redis_driver as driver
+from rendezvous_instrumentation.patches.redis_driver import Memory
+from rendezvous_instrumentation.shell import reads, writes
+from rendezvous_instrumentation.shell.current import SCOPE
+from rendezvous_instrumentation.shell.process import process
+from rendezvous_instrumentation.wrapping import wrap
+from rendezvous_monitors.positions.redis import QUESTION_PACKED, Applied
+from rendezvous_monitors.positions.redis_commands import Effect, effect
+
+
+def apply(module: Any) -> None:
+    """Patch ``redis.asyncio.client`` or ``valkey.asyncio.client``."""
+    client = getattr(module, "Redis", None) or module.Valkey
+    wrap(client, "_send_command_parse_response", _command)
+    wrap(module.Pipeline, "_execute_transaction", _pipeline)
+    wrap(module.Pipeline, "_execute_pipeline", _pipeline)
+
+
+class _Asking:
+    """A connection that sends the question in the packet of the next command: before it (``first``)
+    when a read is to be judged, after it when a write's position is wanted."""
+
+    __slots__ = ("_connection", "_first", "answer", "asked", "sent")
+
+    def __init__(self, connection: Any, *, first: bool) -> None:
+        self._connection = connection
+        self._first = first
+        self.asked = False
+        self.sent = False
+        self.answer: object = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def send_command(self, *args: Any, **kwargs: Any) -> None:
+        await self._send(self._connection.pack_command(*args), **kwargs)
+
+    async def send_packed_command(self, command: Any, **kwargs: Any) -> None:
+        await self._send(command if isinstance(command, list) else [command], **kwargs)
+
+    async def _send(self, command: list[bytes], **kwargs: Any) -> None:
+        connection = self._connection
+        if driver.transport_of(connection) is None:
+            await connection.connect()
+        self.sent = True
+        if self.asked or driver.prepares(command):
+            await connection.send_packed_command(command, **kwargs)
+            return
+        self.asked = True
+        packet = [QUESTION_PACKED, *command] if self._first else [*command, QUESTION_PACKED]
+        await connection.send_packed_command(packet, **kwargs)
+        if self._first:
+            self.answer = await _read_answer(connection)
+
+
+async def _read_answer(connection: Any) -> object:
+    """The reply to the question; an error reply is an answer too."""
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except Exception as exc:
+        if driver.transport_of(connection) is None:
+            raise  # the connection broke: the library's own error, as without us
+        return exc
+
+
+class _Node:
+    """The node behind one connection (``reads.AsyncNode``)."""
+
+    __slots__ = ("_call", "_connection", "memory")
+
+    def __init__(
+        self, connection: Any, memory: Memory, call: Callable[[Any], Awaitable[Any]]
+    ) -> None:
+        self._connection = connection
+        self.memory = memory
+        self._call = call
+
+    async def ask(self) -> Applied | None:
+        connection = self._connection
+        try:
+            await connection.send_packed_command([QUESTION_PACKED])
+            raw = await _read_answer(connection)
+        except Exception:
+            return None
+        self.memory = driver.memory_of(connection)
+        return driver.answered(self.memory, raw)
+
+    async def ask_and_read(self) -> tuple[Applied | None, Callable[[], Any]]:
+        asking = _Asking(self._connection, first=True)
+        outcome = await _outcome(self._call, asking)
+        self.memory = driver.memory_of(self._connection)
+        return driver.answered(self.memory, asking.answer), outcome
+
+    async def read(self) -> Any:
+        return await self._call(self._connection)
+
+
+async def _outcome(call: Callable[[Any], Awaitable[Any]], connection: Any) -> Callable[[], Any]:
+    try:
+        result = await call(connection)
+    except Exception as exc:
+        error = exc
+
+        def fail() -> Any:
+            raise error
+
+        return fail
+    return lambda: result
+
+
+def _command(original: Any) -> Any:
+    async def _send_command_parse_response(
+        self: Any, conn: Any, command_name: Any, *args: Any, **options: Any
+    ) -> Any:
+        scope = SCOPE.get()
+        does = effect(args[0] if args else command_name, args[1:])
+        if does is Effect.NEITHER or (scope is None and not writes.concerns_anyone()):
+            return await original(self, conn, command_name, *args, **options)
+
+        async def call(connection: Any) -> Any:
+            return await original(self, connection, command_name, *args, **options)
+
+        if does & Effect.READ and scope is not None and driver.dependent_cell() is not None:
+            if driver.is_cache(conn):
+                driver.count_cached_read(process())
+            else:
+                memory = driver.memory_of(conn)
+                what = driver.read_of(self, conn, memory, repeatable=does is Effect.READ)
+                carry_out = call if does is Effect.READ else _writing(command_name, call)
+                return await reads.read_async(scope, _Node(conn, memory, carry_out), what)
+        if does & Effect.WRITE:
+            return await _writing(command_name, call)(conn)
+        return await call(conn)
+
+    return _send_command_parse_response
+
+
+def _writing(command: object, call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Any]:
+    """``call`` followed, in the same packet, by the question for its position."""
+
+    async def carry_out(connection: Any) -> Any:
+        if driver.forbidden(driver.memory_of(connection)) or driver.is_cache(connection):
+            return await _unplaced(connection, command, call)
+        asking = _Asking(connection, first=False)
+        try:
+            result = await call(asking)
+        except Exception as exc:
+            if asking.sent:
+                await _after_error(connection, asking, command, exc)
+            raise
+        except BaseException:
+            if asking.sent:
+                driver.write_unanswered(driver.memory_of(connection))
+            raise
+        await _place(connection, asking)
+        return result
+
+    return carry_out
+
+
+async def _place(connection: Any, asking: _Asking) -> None:
+    """The write was answered: read the position that follows it."""
+    memory = driver.memory_of(connection)
+    try:
+        if asking.asked:
+            driver.place_write(memory, driver.answered(memory, await _read_answer(connection)))
+        else:
+            await connection.send_packed_command([QUESTION_PACKED])
+            driver.place_write(memory, driver.answered(memory, await _read_answer(connection)))
+    except Exception:
+        driver.place_write(memory, None)
+
+
+async def _after_error(connection: Any, asking: _Asking, command: object, error: Exception) -> None:
+    memory = driver.memory_of(connection)
+    if driver.transport_of(connection) is None:
+        driver.write_unanswered(memory)
+        return
+    try:
+        applied = driver.answered(memory, await _read_answer(connection)) if asking.asked else None
+    except Exception:
+        applied = None
+    if driver.may_have_written(command, error):
+        driver.place_write(memory, applied)
+
+
+async def _unplaced(connection: Any, command: object, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    """A write whose position cannot be asked for."""
+    try:
+        result = await call(connection)
+    except Exception as exc:
+        memory = driver.memory_of(connection)
+        if driver.transport_of(connection) is None:
+            driver.write_unanswered(memory)
+        elif driver.may_have_written(command, exc):
+            driver.place_write(memory, None)
+        raise
+    except BaseException:
+        driver.write_unanswered(driver.memory_of(connection))
+        raise
+    driver.place_write(driver.memory_of(connection), None)
+    return result
+
+
+def _pipeline(original: Any) -> Any:
+    async def execute(self: Any, connection: Any, commands: Any, raise_on_error: bool) -> Any:
+        scope = SCOPE.get()
+        if scope is None and not writes.concerns_anyone():
+            return await original(self, connection, commands, raise_on_error)
+        does = driver.effect_of_all(commands)
+
+        async def call(conn: Any) -> Any:
+            return await original(self, conn, commands, raise_on_error)
+
+        carry_out = _writing("EXEC", call) if does & Effect.WRITE else call
+        if does & Effect.READ and scope is not None and driver.dependent_cell() is not None:
+            memory = driver.memory_of(connection)
+            what = driver.read_of(self, connection, memory, repeatable=False)
+            return await reads.read_async(scope, _Node(connection, memory, carry_out), what)
+        return await carry_out(connection)
+
+    return execute

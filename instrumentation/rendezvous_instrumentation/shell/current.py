@@ -1,0 +1,57 @@
+"""Which request the running code works for: one private ContextVar that holds a reference.
+
+Tasks copy ContextVars by themselves; threads and executors are handled in ``patches.threads``. The
+cell is shared, so knowledge gained in a child is never lost with it.
+"""
+
+from contextvars import ContextVar
+from weakref import WeakValueDictionary
+
+from rendezvous_api.cell import Cell
+from rendezvous_api.ids import ROOT_BID, Bid, Rid, Zone
+
+
+class Scope:
+    """A task's own place in a request: the cell, its branch and its zone.
+
+    ``deadline``: monotonic seconds until which the caller waits, 0 when it did not say; no read is
+    held beyond it. ``over``: the branch has answered; what is done from now on is background work and
+    gets a branch of its own at its first event (``background.py``).
+    """
+
+    __slots__ = ("__weakref__", "bid", "cell", "deadline", "over", "zone")
+
+    def __init__(self, cell: Cell, bid: Bid = ROOT_BID, zone: Zone = ()) -> None:
+        self.cell = cell
+        self.bid = bid
+        self.zone = zone
+        self.deadline = 0.0
+        self.over = False
+
+
+SCOPE: ContextVar[Scope | None] = ContextVar("rendezvous_scope", default=None)
+"""The scope of the running task or thread. Read it with ``SCOPE.get()``."""
+
+BUSY: ContextVar[bool] = ContextVar("rendezvous_busy", default=False)
+"""Set while one patched layer owns a call, so that the layers below it add nothing."""
+
+_cells: WeakValueDictionary[Rid, Cell] = WeakValueDictionary()
+
+
+def cell_of(rid: Rid) -> Cell:
+    """The one live cell of a request in this process."""
+    cell = _cells.get(rid)
+    if cell is None:
+        cell = _cells.setdefault(rid, Cell(rid))
+    return cell
+
+
+def live_cells() -> list[Cell]:
+    """All live cells: work done without a scope may belong to any of them."""
+    return list(_cells.values())
+
+
+def forget_cells() -> None:
+    """After a fork: the parent's requests are not the child's."""
+    _cells.clear()
+    SCOPE.set(None)

@@ -1,0 +1,195 @@
+"""The channel to the sidecar: inline sends from whoever has an event, one thread for the rest.
+
+An event goes out in the call that reports it, by one non-blocking send; it is in the sidecar's socket
+before the context that names it leaves the process. The thread connects, reads acks and answers,
+sends what could not be sent inline, and reconnects.
+
+``_socket`` and ``_thread`` directly: nothing that an application may monkey-patch, and no import that
+it would feel.
+"""
+
+import os
+import time
+from _socket import (
+    AF_UNIX,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SO_RCVTIMEO,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+)
+from _socket import socket as raw_socket
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
+from struct import pack
+
+from rendezvous_api import channel
+from rendezvous_api.errors import MalformedMessage
+from rendezvous_api.limits import PACKET_BYTES_MAX
+from rendezvous_instrumentation.core.outbox import Outbox
+from rendezvous_instrumentation.limits import RECONNECT_S_MAX, RECONNECT_S_MIN
+from rendezvous_instrumentation.shell.stats import Stats
+
+_READ_BYTES = 65_536
+_TICK_S = 0.5
+
+
+class Link:
+    """One incarnation's channel. ``path`` empty: there is no sidecar, events stay in the outbox."""
+
+    def __init__(
+        self,
+        path: str,
+        outbox: Outbox,
+        hello: channel.Hello,
+        stats: Stats,
+        on_message: Callable[[channel.ToProcess], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        self.path = path
+        self.connected = False
+        self._outbox = outbox
+        self._hello = hello
+        self._stats = stats
+        self._on_message = on_message
+        self._on_tick = on_tick
+        self._lock = allocate_lock()
+        self._socket: raw_socket | None = None
+        self._started = False
+        self._stopped = False
+
+    def event(self, lane: int, kind: int, rid: bytes, bid: int, body: bytes) -> int:
+        """Number an event and send it if the socket takes it at once; its seq, or 0 (refused)."""
+        with self._lock:
+            outbox = self._outbox
+            backlog = outbox.waiting
+            seq = outbox.append(lane, kind, rid, bid, body)
+            if seq and not backlog and self._socket is not None:
+                self._send_some(self._socket)
+        if not self._started:
+            self._start()
+        return seq
+
+    def ask(self, message: channel.Ask) -> bool:
+        """Send a question; whether it went out. Events before it go first: it is about them."""
+        with self._lock:
+            sock = self._socket
+            if sock is None:
+                sent = False
+            else:
+                while self._outbox.waiting and self._send_some(sock):
+                    pass
+                sent = not self._outbox.waiting and self._try_send(sock, channel.encode(message))
+        if not self._started:
+            self._start()
+        return sent
+
+    def close(self) -> None:
+        """Give the socket back. The outbox keeps what was not acknowledged."""
+        self._stopped = True
+        self._drop()
+
+    def _send_some(self, sock: raw_socket) -> bool:
+        raw = self._outbox.take(PACKET_BYTES_MAX)
+        if self._try_send(sock, channel.EVENTS_PREFIX + raw):
+            return True
+        self._outbox.put_back(raw)
+        return False
+
+    def _try_send(self, sock: raw_socket, packet: bytes) -> bool:
+        try:
+            sock.send(packet, MSG_DONTWAIT | MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._started or self._stopped:
+                return
+            self._started = True
+        start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        pause_s = RECONNECT_S_MIN
+        while not self._stopped:
+            if self.path and self._connect():
+                pause_s = RECONNECT_S_MIN
+                try:
+                    self._read_until_lost()
+                finally:
+                    self._drop()
+            self._tick()
+            time.sleep(pause_s if self.path else _TICK_S)
+            pause_s = min(pause_s * 2, RECONNECT_S_MAX)
+
+    def _connect(self) -> bool:
+        try:
+            sock = raw_socket(AF_UNIX, SOCK_SEQPACKET)
+        except OSError:
+            return False
+        try:
+            sock.connect(self.path)
+            sock.send(channel.encode(self._hello), MSG_NOSIGNAL)
+            # Not settimeout(): with it CPython polls before every send, MSG_DONTWAIT or not.
+            sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack("ll", 0, int(_TICK_S * 1e6)))
+        except OSError:
+            sock.close()
+            return False
+        with self._lock:
+            if self._stopped:
+                sock.close()
+                return False
+            self._outbox.channel_lost()
+            self._socket = sock
+            self.connected = True
+        self._stats.count("channel_connected")
+        return True
+
+    def _read_until_lost(self) -> None:
+        sock = self._socket
+        while sock is not None and not self._stopped:
+            with self._lock:
+                for _ in range(64):
+                    if not self._outbox.waiting or not self._send_some(sock):
+                        break
+            try:
+                packet = sock.recv(_READ_BYTES)
+            except BlockingIOError:
+                self._tick()
+                continue
+            except OSError:
+                return
+            if not packet:
+                return
+            try:
+                message = channel.decode_to_process(packet)
+            except MalformedMessage:
+                self._stats.count("channel_garbage")
+                return
+            if isinstance(message, channel.Acked):
+                with self._lock:
+                    for entry in message.entries:
+                        self._outbox.acked(*entry)
+            else:
+                self._on_message(message)
+
+    def _drop(self) -> None:
+        with self._lock:
+            sock, self._socket = self._socket, None
+            self.connected = False
+            if sock is not None:
+                self._outbox.channel_lost()
+        if sock is not None:
+            sock.close()
+
+    def _tick(self) -> None:
+        try:
+            self._on_tick()
+        except Exception:
+            self._stats.count("failed")
+
+
+def identity() -> tuple[int, bytes]:
+    """This process's pid and 64 random bits for an incarnation."""
+    return os.getpid(), os.urandom(8)

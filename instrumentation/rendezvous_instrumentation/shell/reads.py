@@ -1,0 +1,337 @@
+"""Runs read barriers: one interpreter for synchronous drivers, one for asynchronous ones, around the
+one decision core (``core.barrier``). A driver's patch supplies a ``Node`` or ``AsyncNode``.
+"""
+
+import asyncio
+import sys
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rendezvous_api.ids import StoreKey
+from rendezvous_api.limits import RESOLVE_BUDGET_S
+from rendezvous_instrumentation.core import barrier
+from rendezvous_instrumentation.core.barrier import (
+    Applied,
+    Ask,
+    AskAndRead,
+    Barrier,
+    Judge,
+    Reply,
+    Resolution,
+    Resolve,
+    Wait,
+)
+from rendezvous_instrumentation.core.verdict import Outcome, Reason, Verdict
+from rendezvous_instrumentation.limits import POLL_S
+from rendezvous_instrumentation.shell.background import scope_in_use
+from rendezvous_instrumentation.shell.current import Scope
+from rendezvous_instrumentation.shell.held import Held, Waiter, held_for
+from rendezvous_instrumentation.shell.process import Process
+from rendezvous_instrumentation.shell.resolves import Question, question_for, settle
+from rendezvous_monitors.positions.cover import Cover
+
+
+class BarrierTimeout(TimeoutError):
+    """A read waited for its budget in vain, and ``RENDEZVOUS_ON_TIMEOUT=error`` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a barrier must know of a read: the store's kind, how to judge its node, what names the
+    endpoint, what this connection's node is known to have applied, whether the read may be repeated,
+    and how many of the driver's connections may be held."""
+
+    kind: str
+    judge: Judge
+    endpoint: object
+    remembered: Applied | None
+    repeatable: bool
+    held_max: int
+
+
+class Node(Protocol):
+    """The node behind one connection of a synchronous driver."""
+
+    def ask(self) -> Applied | None:
+        """Ask for the applied position; ``None`` when there is no usable answer."""
+        ...
+
+    def ask_and_read(self) -> tuple[Applied | None, Callable[[], Any]]:
+        """Ask and read in one packet; the callable returns the read's result or raises its error."""
+        ...
+
+    def read(self) -> Any:
+        """Just read."""
+        ...
+
+
+class AsyncNode(Protocol):
+    """:class:`Node` of an asynchronous driver."""
+
+    async def ask(self) -> Applied | None: ...
+    async def ask_and_read(self) -> tuple[Applied | None, Callable[[], Any]]: ...
+    async def read(self) -> Any: ...
+
+
+class _Held:
+    """One barrier while it runs: the request's budget, the bulkhead's place, and the result."""
+
+    __slots__ = ("began", "outcome", "read", "scope", "us", "waited_s")
+
+    def __init__(self, scope: Scope, us: Process, read: Read) -> None:
+        self.scope = scope
+        self.us = us
+        self.read = read
+        self.waited_s = 0.0
+        self.outcome: Callable[[], Any] | None = None
+
+    def start(self) -> Barrier:
+        us, scope, read = self.us, self.scope, self.read
+        no_wait = Reason.NONE
+        if not us.enforcing:
+            no_wait = Reason.OBSERVED
+        elif us.held >= min(us.config.held_max, read.held_max):
+            no_wait = Reason.BULKHEAD
+        cell = scope.cell
+        budget_s = us.config.budget_s - cell.waited_s
+        if scope.deadline:
+            budget_s = min(budget_s, scope.deadline - time.monotonic())
+        if cell.timed_out and not cell.timed_out.isdisjoint(cell.positions):
+            budget_s = 0.0
+        return barrier.read_barrier(
+            cell,
+            read.kind,
+            read.judge,
+            branch=scope.bid,
+            remembered=read.remembered,
+            repeatable=read.repeatable,
+            no_wait=no_wait,
+            budget_s=budget_s,
+        )
+
+    def passed(self, seconds: float) -> float:
+        self.waited_s += seconds
+        self.scope.cell.waited_s += seconds
+        return seconds
+
+    def finished(self, verdict: Verdict) -> None:
+        """Count the verdict, show it on the user's span, and raise where the policy says so."""
+        us, cell = self.us, self.scope.cell
+        us.stats.verdict(verdict, self.waited_s)
+        if verdict.reason is Reason.OBSERVED:
+            us.stats.count("would_have_waited")
+        _show_on_span(verdict, self.waited_s)
+        if verdict.reason is Reason.BUDGET:
+            cell.timed_out.update(store for store in cell.positions if store[0] == self.read.kind)
+            if us.config.on_timeout == "error":
+                raise BarrierTimeout(
+                    f"rendezvous: the replica did not show this request's writes within "
+                    f"{us.config.budget_s:g} s (RENDEZVOUS_BUDGET)"
+                )
+
+
+def _show_on_span(verdict: Verdict, waited_s: float) -> None:
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attribute("rendezvous.verdict", verdict.text)
+        if verdict.outcome is Outcome.WAITED:
+            span.set_attribute("rendezvous.waited_ms", round(waited_s * 1000, 3))
+
+
+def read(scope: Scope, node: Node, what: Read) -> Any:
+    """A dependent read on a synchronous driver: wait as the barrier says, then read."""
+    held = _Held(scope, scope_in_use(scope), what)
+    try:
+        program = held.start()
+        reply: Reply = None
+        while True:
+            try:
+                effect = program.send(reply)
+            except StopIteration as stop:
+                verdict: Verdict = stop.value
+                break
+            held.outcome = None
+            match effect:
+                case AskAndRead():
+                    reply, held.outcome = node.ask_and_read()
+                case Ask():
+                    reply = node.ask()
+                case Wait(targets, seconds):
+                    reply = held.passed(_wait(held, node, targets, seconds))
+                case Resolve():
+                    reply = _resolve(held)
+    except Exception:
+        held.us.stats.count("failed")
+        verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
+    held.finished(verdict)
+    return held.outcome() if held.outcome is not None else node.read()
+
+
+async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
+    """:func:`read` on an asynchronous driver."""
+    held = _Held(scope, scope_in_use(scope), what)
+    try:
+        program = held.start()
+        reply: Reply = None
+        while True:
+            try:
+                effect = program.send(reply)
+            except StopIteration as stop:
+                verdict: Verdict = stop.value
+                break
+            held.outcome = None
+            match effect:
+                case AskAndRead():
+                    reply, held.outcome = await node.ask_and_read()
+                case Ask():
+                    reply = await node.ask()
+                case Wait(targets, seconds):
+                    reply = held.passed(await _wait_async(held, node, targets, seconds))
+                case Resolve():
+                    reply = await _resolve_async(held)
+    except Exception:
+        held.us.stats.count("failed")
+        verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
+    held.finished(verdict)
+    return held.outcome() if held.outcome is not None else await node.read()
+
+
+class _Watch:
+    """The waiting itself, common to both worlds: who leads, and when it is over."""
+
+    __slots__ = ("began", "deadline", "judge", "place", "us", "waiter")
+
+    def __init__(
+        self,
+        held: _Held,
+        targets: tuple[tuple[StoreKey, int], ...],
+        seconds: float,
+        wake: Callable[[], None],
+    ) -> None:
+        self.us = held.us
+        self.judge = held.read.judge
+        self.began = time.monotonic()
+        self.deadline = self.began + seconds
+        self.place: Held = held_for(held.read.endpoint)
+        self.us.held += 1
+        self.waiter: Waiter = self.place.join(targets, wake)
+
+    def sleep_s(self) -> float:
+        left_s = self.deadline - time.monotonic()
+        return max(0.0, min(POLL_S, left_s) if self.waiter.leads else left_s)
+
+    def expired(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def over(self, applied: Applied | None) -> bool:
+        """The leader's node answered: wake the others; whether the leader itself may go on."""
+        if applied is None:
+            return True
+        self.place.observed(applied, self.judge)
+        return all(
+            self.judge(applied, store, value) not in (Cover.NO, Cover.UNKNOWN)
+            for store, value in self.waiter.targets
+        )
+
+    def leave(self) -> float:
+        self.us.held -= 1
+        self.place.leave(self.waiter)
+        return time.monotonic() - self.began
+
+
+def _wait(
+    held: _Held, node: Node, targets: tuple[tuple[StoreKey, int], ...], seconds: float
+) -> float:
+    signal = allocate_lock()
+    signal.acquire()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # woken twice: once is enough
+            signal.release()
+
+    watch = _Watch(held, targets, seconds, wake)
+    try:
+        while not watch.expired() and not watch.waiter.woken:
+            if watch.waiter.leads:
+                time.sleep(watch.sleep_s())
+                if watch.over(node.ask()):
+                    break
+            else:
+                signal.acquire(timeout=watch.sleep_s())
+    finally:
+        passed_s = watch.leave()
+    return passed_s
+
+
+async def _wait_async(
+    held: _Held, node: AsyncNode, targets: tuple[tuple[StoreKey, int], ...], seconds: float
+) -> float:
+    loop = asyncio.get_running_loop()
+    signal = asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(signal.set)
+
+    watch = _Watch(held, targets, seconds, wake)
+    try:
+        while not watch.expired() and not watch.waiter.woken:
+            if watch.waiter.leads:
+                await asyncio.sleep(watch.sleep_s())
+                if watch.over(await node.ask()):
+                    break
+            else:
+                try:
+                    async with asyncio.timeout(watch.sleep_s()):
+                        await signal.wait()
+                    signal.clear()
+                except TimeoutError:
+                    break
+    finally:
+        passed_s = watch.leave()
+    return passed_s
+
+
+def _resolve(held: _Held) -> Resolution:
+    question = question_for(held.us, held.scope)
+    if question.resolution is None:
+        signal = allocate_lock()
+        signal.acquire()
+        question.on_answer(signal.release)
+        began = time.monotonic()
+        signal.acquire(timeout=_left_s(question))
+        held.passed(time.monotonic() - began)
+    return settle(held.us, held.scope, question)
+
+
+async def _resolve_async(held: _Held) -> Resolution:
+    question = question_for(held.us, held.scope)
+    if question.resolution is None:
+        loop = asyncio.get_running_loop()
+        signal = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(signal.set)
+
+        question.on_answer(wake)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(_left_s(question)):
+                await signal.wait()
+        except TimeoutError:
+            pass
+        held.passed(time.monotonic() - began)
+    return settle(held.us, held.scope, question)
+
+
+def _left_s(question: Question) -> float:
+    return max(0.0, min(RESOLVE_BUDGET_S, question.deadline - time.monotonic()))
+
+
+__all__ = ["AsyncNode", "BarrierTimeout", "Node", "Read", "read", "read_async"]

@@ -1,0 +1,120 @@
+"""Questions to the sidecar, asked ahead (prefetch) or by the read that needs the answer.
+
+A prefetched answer counts when it was asked for a frontier that covers the cell's, apart from this
+process's own events, whose writes and unresolved calls the cell holds itself (DESIGN §2).
+"""
+
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+from rendezvous_api.cell import Cell
+from rendezvous_api.channel import Status
+from rendezvous_api.context import Context
+from rendezvous_api.ids import Bid
+from rendezvous_api.limits import RESOLVE_BUDGET_S
+from rendezvous_instrumentation.core.barrier import Resolution
+from rendezvous_instrumentation.shell.current import Scope
+from rendezvous_instrumentation.shell.process import Process
+
+Wake = Callable[[], None]
+
+
+class Question:
+    """One question about one cell, with everybody who waits for its answer."""
+
+    __slots__ = ("_lock", "_wakes", "asked", "deadline", "number", "resolution")
+
+    def __init__(self, asked: Context) -> None:
+        self.asked = asked
+        self.deadline = time.monotonic() + RESOLVE_BUDGET_S
+        self.number = 0
+        self.resolution: Resolution | None = None
+        self._wakes: list[Wake] = []
+        self._lock = allocate_lock()
+
+    def deliver(self, resolution: Resolution) -> None:
+        """The answer is here; called once."""
+        with self._lock:
+            self.resolution = resolution
+            wakes, self._wakes = self._wakes, []
+        for wake in wakes:
+            wake()
+
+    def on_answer(self, wake: Wake) -> None:
+        """Call ``wake`` when the answer is here (at once if it is)."""
+        with self._lock:
+            if self.resolution is None:
+                self._wakes.append(wake)
+                return
+        wake()
+
+    def covers(self, now: Context, own: frozenset[str]) -> bool:
+        """Whether the answer to this question also answers for ``now``."""
+        asked = self.asked
+        return (
+            now.unresolved <= asked.unresolved
+            and all(index <= asked.logs.get(log, -1) for log, index in now.logs.items())
+            and all(
+                origin in own or seq <= asked.origins.get(origin, -1)
+                for origin, seq in now.origins.items()
+            )
+        )
+
+
+_open: WeakKeyDictionary[Cell, Question] = WeakKeyDictionary()
+
+
+def prefetch(us: Process, scope: Scope) -> None:
+    """Ask now, so that at the first read the answer is there already."""
+    question_for(us, scope)
+
+
+def question_for(us: Process, scope: Scope) -> Question:
+    """A question that answers for all that the cell knows now: one on its way, or a new one."""
+    now = _without_ancestors(scope.cell.cut(scope.bid, scope.zone, us.outbox.acks), scope.bid)
+    known = _open.get(scope.cell)
+    if (
+        known is not None
+        and time.monotonic() < known.deadline
+        and known.covers(now, frozenset(us.outbox.origins))
+        and not (known.resolution and known.resolution.status is not Status.ANSWERED)
+    ):
+        return known
+    question = Question(now)
+    _open[scope.cell] = question
+    us.stats.count("questions")
+    question.number = us.ask(now, question.deliver)
+    return question
+
+
+def settle(us: Process, scope: Scope, question: Question) -> Resolution:
+    """The answer, taken into the cell; without one: no answer within the budget."""
+    resolution = question.resolution
+    if resolution is None:
+        us.drop(question.number)
+        us.question_failed()
+        resolution = Resolution(None, None)
+    if resolution.status is Status.ANSWERED and resolution.answer is not None:
+        scope.cell.resolved(resolution.answer, question.asked, int(time.time()))
+    return resolution
+
+
+def _without_ancestors(context: Context, branch: Bid) -> Context:
+    if branch not in context.unresolved:
+        return context
+    return Context(
+        context.rid,
+        context.branch,
+        context.zone,
+        context.child_zones,
+        context.links,
+        context.positions,
+        context.unknown,
+        context.unresolved - {branch},
+        context.logs,
+        context.origins,
+        context.time,
+        context.flags,
+    )

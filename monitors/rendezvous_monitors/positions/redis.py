@@ -1,0 +1,120 @@
+"""Redis and Valkey: the position is (replication id, replication offset).
+
+One question, ``INFO replication``, names the node's role, its replication id and offset, and the id
+and fork of the history before the last failover (``master_replid2``, ``second_repl_offset``), all in
+one answer. Offsets go on counting through a failover. Source: Redis documentation, "How Redis
+replication works"; figures in the repository of the design's references, run against Valkey 9.1.
+
+Inside MULTI/EXEC the offset does not yet include the transaction: ask after EXEC.
+"""
+
+from dataclasses import dataclass
+
+from rendezvous_api.ids import StoreKey, short_epoch
+from rendezvous_monitors.positions.cover import Cover, Lineage
+
+KIND = "r"
+QUESTION = ("INFO", "replication")
+QUESTION_PACKED = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
+
+_epochs: dict[bytes, StoreKey] = {}
+_EPOCHS_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a node has applied: for a primary its head, for a replica ``slave_repl_offset``.
+
+    ``previous`` and ``fork`` are the epoch before the last failover and its last value that this
+    node shares; ``linked`` is false while a replica is cut off from its primary (its data are still
+    a prefix of its epoch) and ``syncing`` while it is loading a new copy (its data are undefined).
+    """
+
+    store: StoreKey
+    value: int
+    primary: bool
+    linked: bool = True
+    syncing: bool = False
+    previous: StoreKey | None = None
+    fork: int = -1
+
+
+def store_key(replication_id: bytes) -> StoreKey:
+    """The store key of a replication id (40 hexadecimal characters)."""
+    key = _epochs.get(replication_id)
+    if key is None:
+        if len(_epochs) >= _EPOCHS_MAX:
+            _epochs.clear()
+        key = StoreKey(KIND + short_epoch(replication_id.decode("ascii", "replace")))
+        _epochs[replication_id] = key
+    return key
+
+
+def _field(answer: bytes, name: bytes) -> bytes | None:
+    start = answer.find(b"\n" + name + b":")
+    if start < 0:
+        return None
+    start += len(name) + 2
+    end = answer.find(b"\r", start)
+    return answer[start:end] if end >= 0 else answer[start:]
+
+
+def parse(answer: bytes) -> Applied | None:
+    """The answer to ``QUESTION``; ``None`` where it is not one (a proxy's own INFO, say)."""
+    role = _field(answer, b"role")
+    replication_id = _field(answer, b"master_replid")
+    if replication_id is None or len(replication_id) != 40 or role not in (b"master", b"slave"):
+        return None
+    primary = role == b"master"
+    raw = _field(answer, b"master_repl_offset" if primary else b"slave_repl_offset")
+    second_id = _field(answer, b"master_replid2")
+    second = _field(answer, b"second_repl_offset")
+    try:
+        value = int(raw or b"")
+        fork = int(second or b"-1") - 1
+    except ValueError:
+        return None
+    previous = None
+    if second_id is not None and fork >= 0 and second_id.strip(b"0"):
+        previous = store_key(second_id)
+    return Applied(
+        store_key(replication_id),
+        value,
+        primary,
+        primary or _field(answer, b"master_link_status") == b"up",
+        _field(answer, b"master_sync_in_progress") == b"1",
+        previous,
+        fork,
+    )
+
+
+def covers(applied: Applied, store: StoreKey, value: int, lineage: Lineage) -> Cover:
+    """Whether the node that answered ``applied`` shows a write at ``value`` of ``store``.
+
+    ``lineage`` is what anybody has learnt of failovers; the node's own last one is in ``applied``.
+    """
+    if applied.syncing:
+        return Cover.UNKNOWN
+    if store == applied.store:
+        if applied.value >= value:
+            return Cover.YES
+        # A primary behind a position of its own epoch has lost it (restarted from an old copy).
+        return Cover.LOST if applied.primary else Cover.NO
+    wanted: int | None = None
+    if applied.previous is not None:
+        wanted = lineage.carry(store, value, applied.previous)
+        if wanted is not None:
+            if wanted < 0 or wanted > applied.fork:
+                return Cover.LOST
+            if applied.value >= wanted:
+                return Cover.YES
+            return Cover.LOST if applied.primary else Cover.NO
+    wanted = lineage.carry(store, value, applied.store)
+    if wanted is None:
+        # A replica that never reached its primary has an id of its own: it may belong to ``store``.
+        return Cover.UNRELATED if applied.linked else Cover.UNKNOWN
+    if wanted < 0:
+        return Cover.LOST
+    if applied.value >= wanted:
+        return Cover.YES
+    return Cover.LOST if applied.primary else Cover.NO
