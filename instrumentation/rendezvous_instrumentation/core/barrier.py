@@ -164,7 +164,7 @@ def read_barrier(
 
     applied = remembered
     if applied is None or _judged(applied, targets, judge) is not Cover.YES or unknown:
-        applied = yield (AskAndRead() if repeatable else Ask())  # type: ignore[assignment]
+        applied = _node_answer((yield AskAndRead() if repeatable else Ask()))
         if applied is None:
             return unprotected(Reason.FORBIDDEN)
     cover = _judged(applied, targets, judge)
@@ -177,7 +177,7 @@ def read_barrier(
         assert isinstance(passed, float)
         budget_s -= passed
         waited = True
-        applied = yield (AskAndRead() if repeatable else Ask())  # type: ignore[assignment]
+        applied = _node_answer((yield AskAndRead() if repeatable else Ask()))
         if applied is None:
             return unprotected(Reason.FORBIDDEN)
         cover = _judged(applied, targets, judge)
@@ -186,6 +186,12 @@ def read_barrier(
     if any(_unsure(store, mark, applied, judge) for store, mark in unknown.items()):
         return unprotected(Reason.UNKNOWN_WRITE)
     return _settle(WAITED if waited else PROTECTED, doubt)
+
+
+def _node_answer(reply: Reply) -> Applied | None:
+    """The reply to ``Ask`` and ``AskAndRead``."""
+    assert not isinstance(reply, Resolution | float)
+    return reply
 
 
 def _settle(verdict: Verdict, doubt: Reason) -> Verdict:

@@ -3,22 +3,20 @@ tracers have written theirs."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 from rendezvous_instrumentation.shell import http
+from rendezvous_instrumentation.shell.calls import Call, may_propagate
 from rendezvous_instrumentation.shell.current import BUSY
 from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
 
-_CALLS: Any = None
+_CALL: ContextVar[Call | None] = ContextVar("rendezvous_aiohttp_call", default=None)
 
 
 def apply(module: Any) -> None:
     """Patch ``aiohttp.client``."""
-    global _CALLS
-    from contextvars import ContextVar
-
-    _CALLS = ContextVar("rendezvous_aiohttp_call", default=None)
     wrap(module.ClientSession, "_request", _request)
     wrap(module.ClientRequest, "send", _send)
 
@@ -28,7 +26,7 @@ def _request(original: Any) -> Any:
         call = _begin(self, str_or_url)
         if call is None:
             return await original(self, method, str_or_url, **kwargs)
-        token = _CALLS.set(call)
+        token = _CALL.set(call)
         busy = BUSY.set(True)
         try:
             response = await original(self, method, str_or_url, **kwargs)
@@ -40,7 +38,7 @@ def _request(original: Any) -> Any:
             raise
         finally:
             BUSY.reset(busy)
-            _CALLS.reset(token)
+            _CALL.reset(token)
         call.answered(response.headers.get(http.HEADER))
         return response
 
@@ -69,11 +67,9 @@ def _never_sent() -> Any:
 
 def _send(original: Any) -> Any:
     async def send(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _CALLS.get()
+        call = _CALL.get()
         if call is not None:
             host = self.url.host or ""
-            from rendezvous_instrumentation.shell.calls import may_propagate
-
             if may_propagate(host, call.us):  # a redirect may lead out of the allow-list
                 http.put(self.headers, call)
         return await original(self, conn, *args, **kwargs)

@@ -44,7 +44,7 @@ class _Asking:
         await self._send(self._connection.pack_command(*args), **kwargs)
 
     async def send_packed_command(self, command: Any, **kwargs: Any) -> None:
-        await self._send(command if isinstance(command, list) else [command], **kwargs)
+        await self._send(driver.parts(command), **kwargs)
 
     async def _send(self, command: list[bytes], **kwargs: Any) -> None:
         connection = self._connection

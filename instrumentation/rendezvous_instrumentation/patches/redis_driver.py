@@ -149,6 +149,11 @@ def effect_of_all(commands: Any) -> Effect:
     return total
 
 
+def parts(packed: Any) -> list[bytes]:
+    """A packed command as the list that the driver would write."""
+    return list(packed) if isinstance(packed, list | tuple) else [packed]
+
+
 def prepares(packet: list[bytes]) -> bool:
     """Whether a packet (re)builds redis-py's HIMPORT state: a dialogue of its own, whose replies our
     question must not stand between."""

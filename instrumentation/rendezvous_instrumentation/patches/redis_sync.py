@@ -43,7 +43,7 @@ class _Asking:
         self._send(self._connection.pack_command(*args), **kwargs)
 
     def send_packed_command(self, command: Any, **kwargs: Any) -> None:
-        self._send(command if isinstance(command, list) else [command], **kwargs)
+        self._send(driver.parts(command), **kwargs)
 
     def _send(self, command: list[bytes], **kwargs: Any) -> None:
         connection = self._connection

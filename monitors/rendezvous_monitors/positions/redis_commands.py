@@ -34,11 +34,11 @@ ZUNION"""
 _WRITE: Final = """DEL FLUSHALL FLUSHDB HDEL HMSET HSET MSET PSETEX RESTORE SADD SETEX SETRANGE UNLINK
 XADD ZADD ZREM SREM LPUSH RPUSH LSET LTRIM PFADD EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST"""
 
-_TABLE: Final[dict[str, Effect]] = (
-    dict.fromkeys(_NEITHER.split(), Effect.NEITHER)
-    | dict.fromkeys(_READ.split(), Effect.READ)
-    | dict.fromkeys(_WRITE.split(), Effect.WRITE)
-)
+_TABLE: Final[dict[str, Effect]] = {
+    name: does
+    for names, does in ((_NEITHER, Effect.NEITHER), (_READ, Effect.READ), (_WRITE, Effect.WRITE))
+    for name in names.split()
+}
 _cache: dict[object, Effect] = {}
 _CACHE_MAX: Final = 4096
 
