@@ -11,23 +11,23 @@ there on, so that no context takes them for safe. A question about what was give
 ``lost_tail`` at once.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import assert_never
 
-from rendezvous_api import channel, codec
-from rendezvous_api.channel import Answered, Ask, Hello, Status
-from rendezvous_api.context import Context
+from rendezvous_api import channel
+from rendezvous_api.channel import Ask, Hello
 from rendezvous_api.errors import MalformedMessage, RemoteError
-from rendezvous_api.event import Lineage, decode_body, split
-from rendezvous_api.ids import WORD_CHARS, LogId, StoreKey, word, word_value
-from rendezvous_api.limits import BATCH_EVENTS_MAX, QUESTION_MS_MAX, SIDECAR_EVENTS_MAX
+from rendezvous_api.event import decode_body, split
+from rendezvous_api.ids import Incarnation, LogId, Origin, origin_of, word, word_value
+from rendezvous_api.limits import SIDECAR_EVENTS_MAX
 from rendezvous_api.v1 import rendezvous_pb2 as pb
 from rendezvous_sidecar import limits
-from rendezvous_sidecar.core.columns import batch_of
 from rendezvous_sidecar.core.counters import Count
-from rendezvous_sidecar.core.lane import Lane, Run
-from rendezvous_sidecar.core.questions import Pending, Questions
+from rendezvous_sidecar.core.desk import Desk
+from rendezvous_sidecar.core.lane import Lane
+from rendezvous_sidecar.core.lineages import KnownLineages
+from rendezvous_sidecar.core.outgoing import Outgoing
+from rendezvous_sidecar.core.questions import Questions
 from rendezvous_sidecar.core.source import Source
 from rendezvous_sidecar.core.steps import (
     Close,
@@ -43,9 +43,7 @@ from rendezvous_sidecar.core.steps import (
     StreamDown,
     StreamMessage,
     StreamUp,
-    Tell,
     Tick,
-    Warn,
 )
 
 PROTOCOL_VERSION = 1
@@ -60,23 +58,14 @@ class _Channel:
     source: Source | None = None
 
 
-@dataclass(slots=True)
-class _InFlight:
-    """A batch that the server has not wholly acknowledged: per lane the last seq it carries."""
-
-    sent_at: float
-    marks: dict[Lane, int]
-    lanes: int
-    """Lanes that it carried when it was sent."""
-
-
 class Agent:
     """``step`` is the whole interface, beside :meth:`due` and what there is to observe."""
 
     def __init__(self, sidecar: int, region: str, now: float) -> None:
         """``sidecar``: 64 random bits, drawn once per sidecar process. ``now``: seconds of any
         clock that only grows; the same one in every ``step``."""
-        self.counts: Counter[Count] = Counter()
+        self._desk = Desk()
+        self.counts = self._desk.counts
         self.held = 0
         """Events that no server has acknowledged."""
         self.paused = False
@@ -87,29 +76,22 @@ class Agent:
         self._channels: dict[int, _Channel] = {}
         self._sources: dict[int, Source] = {}
         self._routes: dict[tuple[int, int], tuple[Source, Lane]] = {}
-        self._ready: dict[Lane, None] = {}
-        self._in_flight: dict[int, _InFlight] = {}
-        self._batches = 0
-        self._questions = Questions()
-        self._lineages: dict[tuple[StoreKey, StoreKey], Lineage] = {}
+        self._outgoing = Outgoing()
+        self._questions = Questions(self._desk, now)
+        self._lineages = KnownLineages()
         self._owing: dict[Source, float] = {}
         self._leaving: dict[Source, float] = {}
         self._left: dict[Source, None] = {}
-        self._broken: dict[str, int] = {}
-        self._stream: int | None = None
         self._opened_at = now
-        self._log: LogId | None = None
         self._lease_s = limits.LEASE_RENEWAL_S
         self._lease_due = now
-        self._unreachable_at = now + limits.UNREACHABLE_AFTER_S
-        self._out: list[Effect] = []
 
     # What there is to observe.
 
     @property
     def connected(self) -> bool:
         """Whether a server has welcomed the current stream."""
-        return self._log is not None
+        return self._desk.connected
 
     @property
     def processes(self) -> int:
@@ -119,12 +101,12 @@ class Agent:
     @property
     def questions(self) -> int:
         """Questions without an answer."""
-        return len(self._questions.pending)
+        return len(self._questions)
 
     @property
     def in_flight(self) -> int:
         """Batches that the server has not wholly acknowledged."""
-        return len(self._in_flight)
+        return self._outgoing.in_flight
 
     @property
     def drained(self) -> bool:
@@ -134,16 +116,16 @@ class Agent:
     def due(self) -> float | None:
         """When the agent wants a ``Tick``; None if only when something happens."""
         dues = [*self._owing.values(), *self._leaving.values()]
-        question = self._questions.due(connected=self.connected)
+        question = self._questions.due()
         if question is not None:
-            dues.append(question if self.connected else min(question, self._unreachable_at))
-        if self._stream is not None and not self.connected:
+            dues.append(question)
+        if self._desk.stream is not None and not self.connected:
             dues.append(self._opened_at + limits.WELCOME_WAIT_S)
         if self.connected and self._sources:
             dues.append(self._lease_due)
-        for batch in self._in_flight.values():
-            dues.append(batch.sent_at + limits.ACK_WAIT_S)
-            break
+        waiting_since = self._outgoing.waiting_since()
+        if waiting_since is not None:
+            dues.append(waiting_since + limits.ACK_WAIT_S)
         return min(dues, default=None)
 
     # What happens.
@@ -154,7 +136,7 @@ class Agent:
             case Packet(process, raw, pid):
                 self._on_packet(process, raw, pid, now)
             case StreamMessage(stream, message):
-                if stream == self._stream:
+                if stream == self._desk.stream:
                     self._on_message(message, now)
             case Tick():
                 pass
@@ -165,14 +147,14 @@ class Agent:
             case StreamUp(stream):
                 self._on_up(stream, now)
             case StreamDown(stream):
-                if stream == self._stream:
+                if stream == self._desk.stream:
                     self._on_down(now)
             case _:
                 assert_never(step)
         self._on_time(now)
         self._pump(now)
         self._settle_left()
-        out, self._out = self._out, []
+        out, self._desk.out = self._desk.out, []
         return out
 
     def _on_time(self, now: float) -> None:
@@ -181,24 +163,15 @@ class Agent:
         for source in [source for source, due in self._leaving.items() if due <= now]:
             del self._leaving[source]
             self._left[source] = None
-        for question in self._questions.overdue(now, connected=self.connected):
-            if self.connected:
-                self.counts[Count.QUESTIONS_TIMED_OUT] += 1
-                self._answer(question, Status.TIMED_OUT)
-                self._send(pb.FromSidecar(cancel=pb.CancelQuestion(number=question.number)))
-            else:
-                self._answer_unreachable(question)
-        if not self.connected and now >= self._unreachable_at:
-            for question in self._questions.all():
-                self._answer_unreachable(question)
-        if self._stream is None:
+        self._questions.on_time(now)
+        if self._desk.stream is None:
             return
         if not self.connected:
             if now >= self._opened_at + limits.WELCOME_WAIT_S:
                 self._rotate("the server does not welcome this sidecar", now)
             return
-        oldest = next(iter(self._in_flight.values()), None)
-        if oldest is not None and now >= oldest.sent_at + limits.ACK_WAIT_S:
+        waiting_since = self._outgoing.waiting_since()
+        if waiting_since is not None and now >= waiting_since + limits.ACK_WAIT_S:
             self._rotate("the server does not acknowledge", now)
         elif self._sources and now >= self._lease_due:
             self._renew_lease(now)
@@ -208,21 +181,19 @@ class Agent:
     def _on_connected(self, process: int, pid: int) -> None:
         if len(self._channels) >= limits.PROCESSES_MAX:
             self.counts[Count.CHANNELS_REFUSED] += 1
-            self._out.append(Warn(f"more than {limits.PROCESSES_MAX} channels: one is closed"))
-            self._out.append(Close(process))
+            self._desk.warn(f"more than {limits.PROCESSES_MAX} channels: one is closed")
+            self._desk.out.append(Close(process))
             return
         self._channels[process] = _Channel(pid)
         if self.paused:
-            self._out.append(Pause(process))
+            self._desk.out.append(Pause(process))
 
     def _drop_channel(self, process: int, now: float) -> None:
         channel_ = self._channels.pop(process, None)
         if channel_ is None:
             return
         source = channel_.source
-        for question in self._questions.without(process):
-            if question.sent:
-                self._send(pb.FromSidecar(cancel=pb.CancelQuestion(number=question.number)))
+        self._questions.without(process)
         if source is not None and source.process == process:
             source.process = None
             self._owing.pop(source, None)
@@ -242,17 +213,17 @@ class Agent:
                 return
             message = channel.decode_to_sidecar(raw)
             if isinstance(message, Ask):
-                source = _said_hello(channel_)
-                self._on_ask(process, source, message, now)
+                _said_hello(channel_)
+                self._questions.ask(process, message, now)
             elif isinstance(message, Hello):
                 self._on_hello(process, channel_, message, now)
         except RemoteError as exc:
             self.counts[Count.CHANNELS_MALFORMED] += 1
-            self._out.append(Warn(f"a process (pid {channel_.pid}) is cut off: {exc}"))
+            self._desk.warn(f"a process (pid {channel_.pid}) is cut off: {exc}")
             self._close(process, now)
 
     def _close(self, process: int, now: float) -> None:
-        self._out.append(Close(process))
+        self._desk.out.append(Close(process))
         self._drop_channel(process, now)
 
     def _on_hello(self, process: int, channel_: _Channel, hello: Hello, now: float) -> None:
@@ -267,9 +238,7 @@ class Agent:
             source = self._sources[incarnation] = Source(incarnation, pid)
         elif source.pid != pid:
             self.counts[Count.CHANNELS_STALE] += 1
-            self._out.append(
-                Warn(f"pid {pid} speaks for the incarnation of pid {source.pid}: a stale fork")
-            )
+            self._desk.warn(f"pid {pid} speaks as pid {source.pid}: a stale fork, turned away")
             self._close(process, now)
             return
         elif source.process is not None:
@@ -282,10 +251,12 @@ class Agent:
             source.owe(lane)
         if source.owes_acks:
             self._owing[source] = now
-        self._tell_lineages(process, list(self._lineages.values()))
+        for message in self._lineages.all():
+            self._desk.tell(process, message)
 
     def _on_events(self, source: Source, raw: bytes, now: float) -> None:
         for kind, number, seq, rid, bid, encoded in split(raw[1:]):
+            item = (kind, rid, bid, decode_body(kind, encoded), len(encoded))
             lane = source.lanes.get(number)
             if lane is None:
                 lane = source.lanes[number] = Lane(source.incarnation, number, seq)
@@ -295,19 +266,18 @@ class Agent:
                     lane.received = lane.sent = seq
                     self.counts[Count.EVENTS_REFUSED] += 1
                 continue
-            item = (kind, rid, bid, decode_body(kind, encoded), len(encoded))
             if seq == lane.received + 1:
                 lane.accept(item)
                 self.held += 1
                 self.counts[Count.EVENTS_ACCEPTED] += 1
-                self._ready[lane] = None
+                self._outgoing.ready(lane)
             elif seq > lane.received:
                 raise MalformedMessage(f"lane {number}: {seq} after {lane.received}")
             else:
                 self._on_repeat(source, lane, seq, item, now)
         if self.held >= SIDECAR_EVENTS_MAX and not self.paused:
             self.paused = True
-            self._out.extend(Pause(process) for process in self._channels)
+            self._desk.out.extend(Pause(process) for process in self._channels)
 
     def _on_repeat(
         self, source: Source, lane: Lane, seq: int, item: tuple[object, ...], now: float
@@ -327,99 +297,45 @@ class Agent:
         self.held -= lost
         self.counts[Count.LANES_BROKEN] += 1
         self.counts[Count.EVENTS_REFUSED] += lost
-        self._ready.pop(lane, None)
-        self._settle(lane)
+        self._outgoing.settle(lane)
         name = word(lane.owner)
-        self._broken[_origin(lane)] = lane.broken_from or 1
-        self._out.append(
-            Warn(
-                f"lane {lane.number} of incarnation {name} is given up from seq "
-                f"{lane.broken_from}, {lost} events lost: {reason}"
-            )
+        self._questions.lost[_origin(lane)] = lane.broken_from or 1
+        self._desk.warn(
+            f"lane {lane.number} of incarnation {name} is given up from seq "
+            f"{lane.broken_from}, {lost} events lost: {reason}"
         )
         self._resume()
 
     def _resume(self) -> None:
         if self.paused and self.held <= limits.BUFFER_RESUME_EVENTS:
             self.paused = False
-            self._out.extend(Resume(process) for process in self._channels)
-
-    # Questions.
-
-    def _on_ask(self, process: int, source: Source, ask: Ask, now: float) -> None:
-        context = codec.decode(ask.context)
-        self.counts[Count.QUESTIONS_ASKED] += 1
-        budget_ms = min(ask.budget_ms, QUESTION_MS_MAX)
-        alone = Pending(0, ask.context, now + budget_ms / 1000, [(process, ask.number)])
-        if self._names_broken(context):
-            self._answer(alone, Status.LOST_TAIL)
-        elif not self.connected and now >= self._unreachable_at:
-            self._answer_unreachable(alone)
-        elif self.questions >= limits.QUESTIONS_PENDING_MAX:
-            self.counts[Count.QUESTIONS_BUSY] += 1
-            self._answer(alone, Status.BUSY)
-        else:
-            question = self._questions.add(process, ask.number, ask.context, alone.deadline)
-            if question is None:
-                self.counts[Count.QUESTIONS_SHARED] += 1
-            elif self.connected:
-                self._put(question, now)
-
-    def _names_broken(self, context: Context) -> bool:
-        return bool(self._broken) and any(
-            seq >= self._broken.get(origin, seq + 1) for origin, seq in context.origins.items()
-        )
-
-    def _put(self, question: Pending, now: float) -> None:
-        question.sent = True
-        left_ms = max(1, round((question.deadline - now) * 1000))
-        self._send(
-            pb.FromSidecar(
-                question=pb.Question(
-                    number=question.number, budget_ms=left_ms, context=question.context
-                )
-            )
-        )
-
-    def _answer(self, question: Pending, status: Status, context: str = "") -> None:
-        """Without ``context`` the question's own goes back: it claims nothing that is not known."""
-        for process, number in question.askers:
-            self._out.append(Tell(process, Answered(number, status, context or question.context)))
-
-    def _answer_unreachable(self, question: Pending) -> None:
-        self.counts[Count.QUESTIONS_UNREACHABLE] += len(question.askers)
-        self._answer(question, Status.UNREACHABLE)
+            self._desk.out.extend(Resume(process) for process in self._channels)
 
     # The server.
 
-    def _send(self, message: pb.FromSidecar) -> None:
-        if self._stream is not None and self.connected:
-            self._out.append(Send(self._stream, message))
-
     def _on_up(self, stream: int, now: float) -> None:
-        if self._stream is not None:
+        if self._desk.stream is not None:
             self._on_down(now)
         self.counts[Count.STREAMS_OPENED] += 1
-        self._stream = stream
+        self._desk.stream = stream
         self._opened_at = now
-        self._out.append(Send(stream, self._hello))
+        self._desk.out.append(Send(stream, self._hello))
 
     def _on_down(self, now: float) -> None:
         if self.connected:
-            self._unreachable_at = now + limits.UNREACHABLE_AFTER_S
-        self._stream = None
-        self._log = None
-        self._in_flight.clear()
-        self._questions.rewind()
+            self._desk.connected = False
+            self._questions.disconnected(now)
+        self._desk.stream = None
+        self._outgoing.restart()
         for source in self._sources.values():
             for lane in source.lanes.values():
                 if lane.held:
                     lane.rewind()
-                    self._ready[lane] = None
+                    self._outgoing.ready(lane)
 
     def _rotate(self, reason: str, now: float) -> None:
-        assert self._stream is not None
-        self._out.append(Rotate(self._stream, reason))
+        assert self._desk.stream is not None
+        self._desk.out.append(Rotate(self._desk.stream, reason))
         self._on_down(now)
 
     def _on_message(self, message: pb.ToSidecar, now: float) -> None:
@@ -432,7 +348,7 @@ class Agent:
             case "ack":
                 self._on_ack(message.ack, now)
             case "answer":
-                self._on_answer(message.answer)
+                self._questions.answered(message.answer)
             case "welcome":
                 self._on_welcome(message.welcome, now)
             case "successor":
@@ -452,20 +368,18 @@ class Agent:
             )
             return
         self.counts[Count.STREAMS_WELCOMED] += 1
-        self._log = LogId(welcome.log)
+        self._desk.connected = True
         self._lease_s = limits.LEASE_RENEWAL_S
         if welcome.lease_ms:
             self._lease_s = min(self._lease_s, welcome.lease_ms / 3000)
         if self._sources:
             self._renew_lease(now)
-        for question in self._questions.pending.values():
-            if not question.sent:
-                self._put(question, now)
+        self._questions.connected(now)
 
     def _renew_lease(self, now: float) -> None:
         self._lease_due = now + self._lease_s
         names = [name for source in self._sources.values() for name in source.names]
-        self._send(pb.FromSidecar(lease=pb.Lease(incarnations=names)))
+        self._desk.send(pb.FromSidecar(lease=pb.Lease(incarnations=names)))
 
     def _on_ack(self, ack: pb.Ack, now: float) -> None:
         if not _is_log(ack.log) or not len(ack.incarnations) == len(ack.lanes) == len(ack.seqs):
@@ -479,7 +393,7 @@ class Agent:
                 continue
             source, lane = route
             count = lane.acknowledge(incarnation, seq, log, ack.index)
-            self._settle(lane)
+            self._outgoing.settle(lane)
             if count:
                 freed += count
                 source.owe(lane)
@@ -497,34 +411,7 @@ class Agent:
     def _pass_acks(self, source: Source, now: float) -> None:
         del self._owing[source]
         if source.process is not None and source.owes_acks:
-            self._out.append(Tell(source.process, source.take_acks(now)))
-
-    def _settle(self, lane: Lane) -> None:
-        """Bring the batches in flight in line with what the lane has acknowledged or taken back."""
-        done: list[int] = []
-        for number, batch in self._in_flight.items():
-            mark = batch.marks.get(lane)
-            if mark is None:
-                continue
-            if lane.broken_from is not None or min(mark, lane.sent) <= lane.acked:
-                del batch.marks[lane]
-                if not batch.marks:
-                    done.append(number)
-        for number in done:
-            del self._in_flight[number]
-
-    def _on_answer(self, answer: pb.Answer) -> None:
-        question = self._questions.take(answer.number)
-        if question is None:
-            return  # nobody waits any more
-        try:
-            status = Status(answer.status)
-            codec.decode(answer.context)
-        except (ValueError, RemoteError):
-            self.counts[Count.SERVER_MALFORMED] += 1
-            self._answer_unreachable(question)
-        else:
-            self._answer(question, status, answer.context)
+            self._desk.tell(source.process, source.take_acks(now))
 
     def _on_successor(self, successor: pb.Successor) -> None:
         route = self._routes.get((successor.incarnation, successor.lane))
@@ -537,95 +424,36 @@ class Agent:
             return
         source.names[successor.successor] = None
         self._routes[successor.successor, lane.number] = (source, lane)
-        self._settle(lane)
-        if lane.unsent:
-            self._ready[lane] = None
+        self._outgoing.settle(lane)
+        self._outgoing.ready(lane)
 
     def _on_refused(self, refused: pb.Refused) -> None:
         self.counts[Count.BATCHES_REFUSED] += 1
-        batch = self._in_flight.pop(refused.batch, None)
-        self._out.append(Warn(f"batch {refused.batch} was refused: {refused.reason[:200]}"))
-        if batch is None:
-            return
-        alone = batch.lanes == 1
-        for lane in batch.marks:
-            if alone and lane.broken_from is None:
-                self._break(lane, f"refused: {refused.reason[:200]}")
-            else:
-                # One of several lanes is at fault: each is to show by itself which.
-                lane.suspect = True
-                lane.rewind()
-                self._ready[lane] = None
+        reason = refused.reason[:200]
+        self._desk.warn(f"batch {refused.batch} was refused: {reason}")
+        lane = self._outgoing.refused(refused.batch)
+        if lane is not None and lane.broken_from is None:
+            self._break(lane, f"refused: {reason}")
 
     def _on_lineages(self, lineages: pb.Lineages) -> None:
-        names = [*lineages.olds, *lineages.news]
-        if not len(lineages.olds) == len(lineages.news) == len(lineages.forks) or not all(
-            name.isascii() and 0 < len(name) <= 255 for name in names
-        ):
+        try:
+            news = self._lineages.learn(lineages)
+        except (ValueError, RemoteError):
             self.counts[Count.SERVER_MALFORMED] += 1
             return
-        fresh: list[Lineage] = []
-        for old, new, fork in zip(lineages.olds, lineages.news, lineages.forks, strict=True):
-            entry = Lineage(StoreKey(old), StoreKey(new), fork)
-            if self._lineages.get((entry.old, entry.new)) != entry:
-                self._lineages[entry.old, entry.new] = entry
-                fresh.append(entry)
-        while len(self._lineages) > limits.LINEAGES_MAX:
-            del self._lineages[next(iter(self._lineages))]
         for process, channel_ in self._channels.items():
             if channel_.source is not None:
-                self._tell_lineages(process, fresh)
-
-    def _tell_lineages(self, process: int, entries: list[Lineage]) -> None:
-        for at in range(0, len(entries), 100):  # 100 of the longest fit a packet
-            self._out.append(Tell(process, channel.Lineages(tuple(entries[at : at + 100]))))
+                for message in news:
+                    self._desk.tell(process, message)
 
     # Sending.
 
     def _pump(self, now: float) -> None:
-        """Send batches: one in flight, more of them only if they are full."""
-        if not self.connected or self._stream is None:
+        if self._desk.stream is None or not self.connected:
             return
-        while self._ready and len(self._in_flight) < limits.BATCHES_IN_FLIGHT_MAX:
-            if self._in_flight and not self._fills_a_batch():
-                return
-            runs, marks = self._next_runs()
-            if not runs:
-                return
-            self._batches += 1
-            self._in_flight[self._batches] = _InFlight(now, marks, len(marks))
+        while (batch := self._outgoing.next_batch(now)) is not None:
             self.counts[Count.BATCHES_SENT] += 1
-            batch = batch_of(self._batches, runs)
-            self._out.append(Send(self._stream, pb.FromSidecar(batch=batch)))
-
-    def _fills_a_batch(self) -> bool:
-        unsent = 0
-        for lane in self._ready:
-            unsent += lane.unsent
-            if unsent >= BATCH_EVENTS_MAX:
-                return True
-        return False
-
-    def _next_runs(self) -> tuple[list[Run], dict[Lane, int]]:
-        """What the next batch carries; lanes take turns, suspect ones travel alone."""
-        runs: list[Run] = []
-        marks: dict[Lane, int] = {}
-        events, size = BATCH_EVENTS_MAX, limits.BATCH_BYTES_MAX
-        for lane in list(self._ready):
-            if lane.suspect and runs:
-                continue
-            taken, count, taken_bytes = lane.take(events, size)
-            del self._ready[lane]
-            if lane.unsent:
-                self._ready[lane] = None
-            if taken:
-                runs += taken
-                marks[lane] = lane.sent
-            events -= count
-            size -= taken_bytes
-            if events <= 0 or size <= 0 or (lane.suspect and runs):
-                break
-        return runs, marks
+            self._desk.out.append(Send(self._desk.stream, pb.FromSidecar(batch=batch)))
 
     def _settle_left(self) -> None:
         """Tell the server of processes that are gone and all of whose events it has."""
@@ -634,7 +462,7 @@ class Agent:
                 continue
             if self.connected:
                 for name in source.names:
-                    self._send(pb.FromSidecar(ended=pb.Ended(incarnation=name)))
+                    self._desk.send(pb.FromSidecar(ended=pb.Ended(incarnation=name)))
                 self.counts[Count.PROCESSES_ENDED] += 1
                 self._forget(source)
             elif len(self._left) > limits.ENDED_WAITING_MAX:
@@ -644,13 +472,13 @@ class Agent:
         del self._left[source]
         del self._sources[source.incarnation]
         for lane in source.lanes.values():
-            self._broken.pop(_origin(lane), None)
+            self._questions.lost.pop(_origin(lane), None)
             for name in source.names:
                 self._routes.pop((name, lane.number), None)
 
 
-def _origin(lane: Lane) -> str:
-    return f"{word(lane.owner)}{lane.number:x}"
+def _origin(lane: Lane) -> Origin:
+    return origin_of(Incarnation(word(lane.owner)), lane.number)
 
 
 def _said_hello(channel_: _Channel) -> Source:
@@ -660,4 +488,8 @@ def _said_hello(channel_: _Channel) -> Source:
 
 
 def _is_log(text: str) -> bool:
-    return len(text) == WORD_CHARS and text.isascii()
+    try:
+        word_value(text)
+    except RemoteError:
+        return False
+    return True

@@ -156,18 +156,23 @@ class Lane:
 
         False if the lane cannot do that: events that the server wants were freed long ago.
         """
-        last = self._segments[-1]
-        if last.incarnation != incarnation:
+        names = list(self.names)
+        if incarnation not in names:
             return True  # an answer to what was sent before an earlier successor
-        end = last.base + after
-        if end < last.acked or end < self.acked or end > self.received:
+        at = names.index(incarnation)
+        segment = self._segments[at]
+        start, end = segment.base + after, segment.end
+        if end is not None and start >= end:
+            return True  # what follows has a successor already
+        if start < segment.acked or start > self.received:
             return False
-        if end == last.acked and len(self._segments) == 1:
-            self._segments = [Segment(successor, end, end)]
+        follower = Segment(successor, start, start, end)
+        if start == segment.acked and at == 0:
+            self._segments[0] = follower
         else:
-            last.end = end
-            self._segments.append(Segment(successor, end, end))
-        self.sent = min(self.sent, end)
+            segment.end = start
+            self._segments.insert(at + 1, follower)
+        self.sent = max(self.acked, min(self.sent, start))
         return True
 
     def rewind(self) -> None:
