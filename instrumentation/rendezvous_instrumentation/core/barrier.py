@@ -6,8 +6,8 @@ A barrier is a generator. It yields effects, is sent their results, and returns 
 * ``Ask``: ask the node on the read's own connection; sent back ``Applied`` or ``None``.
 * ``AskAndRead``: the same in one packet with the read, whose result stands if the barrier then ends
   and is thrown away if it goes on; only for reads that may be repeated.
-* ``Wait``: until the node may have moved (shared among the readers held for one node); sent back the
-  seconds that passed.
+* ``Wait``: until the node may have moved (shared among the readers held for one node); sent back
+  ``Waited``.
 
 The target is fixed when the barrier starts: what the request learns later is for later reads.
 """
@@ -79,8 +79,15 @@ class Resolution:
     breaker_open: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How long a ``Wait`` took."""
+
+    seconds: float
+
+
 Effect = Resolve | Ask | AskAndRead | Wait
-Reply = Applied | Resolution | float | None
+Reply = Applied | Resolution | Waited | None
 Barrier = Generator[Effect, Reply, Verdict]
 
 _LOSSES = {
@@ -174,8 +181,8 @@ def read_barrier(
         if budget_s <= 0:
             return unprotected(Reason.SYNCING if cover is Cover.UNKNOWN else Reason.BUDGET)
         passed = yield Wait(targets, budget_s)
-        assert isinstance(passed, float)
-        budget_s -= passed
+        assert isinstance(passed, Waited)
+        budget_s -= passed.seconds
         waited = True
         applied = _node_answer((yield AskAndRead() if repeatable else Ask()))
         if applied is None:
@@ -190,7 +197,7 @@ def read_barrier(
 
 def _node_answer(reply: Reply) -> Applied | None:
     """The reply to ``Ask`` and ``AskAndRead``."""
-    assert not isinstance(reply, Resolution | float)
+    assert not isinstance(reply, Resolution | Waited)
     return reply
 
 

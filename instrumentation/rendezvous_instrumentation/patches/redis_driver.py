@@ -151,7 +151,7 @@ def effect_of_all(commands: Any) -> Effect:
 
 def parts(packed: Any) -> list[bytes]:
     """A packed command as the list that the driver would write."""
-    return list(packed) if isinstance(packed, list | tuple) else [packed]
+    return [packed] if isinstance(packed, bytes) else list(packed)
 
 
 def prepares(packet: list[bytes]) -> bool:

@@ -24,6 +24,7 @@ from rendezvous_instrumentation.core.barrier import (
     Resolution,
     Resolve,
     Wait,
+    Waited,
 )
 from rendezvous_instrumentation.core.verdict import Outcome, Reason, Verdict
 from rendezvous_instrumentation.limits import POLL_S
@@ -113,10 +114,10 @@ class _Held:
             budget_s=budget_s,
         )
 
-    def passed(self, seconds: float) -> float:
+    def waited(self, seconds: float) -> Waited:
         self.waited_s += seconds
         self.scope.cell.waited_s += seconds
-        return seconds
+        return Waited(seconds)
 
     def finished(self, verdict: Verdict) -> None:
         """Count the verdict, show it on the user's span, and raise where the policy says so."""
@@ -164,7 +165,7 @@ def read(scope: Scope, node: Node, what: Read) -> Any:
                 case Ask():
                     reply = node.ask()
                 case Wait(targets, seconds):
-                    reply = held.passed(_wait(held, node, targets, seconds))
+                    reply = held.waited(_wait(held, node, targets, seconds))
                 case Resolve():
                     reply = _resolve(held)
     except Exception:
@@ -193,7 +194,7 @@ async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
                 case Ask():
                     reply = await node.ask()
                 case Wait(targets, seconds):
-                    reply = held.passed(await _wait_async(held, node, targets, seconds))
+                    reply = held.waited(await _wait_async(held, node, targets, seconds))
                 case Resolve():
                     reply = await _resolve_async(held)
     except Exception:
@@ -306,7 +307,7 @@ def _resolve(held: _Held) -> Resolution:
         question.on_answer(signal.release)
         began = time.monotonic()
         signal.acquire(timeout=_left_s(question))
-        held.passed(time.monotonic() - began)
+        held.waited(time.monotonic() - began)
     return settle(held.us, held.scope, question)
 
 
@@ -326,7 +327,7 @@ async def _resolve_async(held: _Held) -> Resolution:
                 await signal.wait()
         except TimeoutError:
             pass
-        held.passed(time.monotonic() - began)
+        held.waited(time.monotonic() - began)
     return settle(held.us, held.scope, question)
 
 
