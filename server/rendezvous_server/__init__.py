@@ -1,1 +1,1 @@
-"""TODO."""
+"""The metadata server: ``core`` decides (pure), ``shell`` acts (gRPC, logs, clock)."""

@@ -1,0 +1,329 @@
+"""Held questions: what each still waits for, and its answer.
+
+A question waits until every entry of its frontier is covered and every unresolved branch has ended,
+with what that end itself had seen. It is looked at again only when something it waits for moved.
+"""
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from rendezvous_api.channel import Status
+from rendezvous_api.codec import decode, encode
+from rendezvous_api.context import Context, Flags
+from rendezvous_api.errors import MalformedContext
+from rendezvous_api.ids import Bid, LogId, StoreKey, rid_bytes
+from rendezvous_api.limits import CONTEXT_INPUT_BYTES_MAX, RETENTION_S
+from rendezvous_server.core.keys import OriginKey, QuestionId, key_from_text
+from rendezvous_server.core.origins import Cover, Origins
+from rendezvous_server.core.requests import Rank, Request, Requests
+from rendezvous_server.limits import CLOCK_SLACK_S, LINKED_REQUESTS_MAX
+
+_WILL_NOT_CLOSE = (Rank.OPAQUE, Rank.EXPIRED)
+
+
+@dataclass(slots=True)
+class Question:
+    """One question and what it has found out so far."""
+
+    id: QuestionId
+    context: Context
+    rids: list[bytes]
+    """The request first, then those that the asker links."""
+    deadline: float
+    origins: dict[OriginKey, int]
+    logs: dict[LogId, int]
+    unresolved: set[int]
+    settled: set[int] = field(default_factory=set[int])
+    expired: bool = False
+    incomplete: bool = False
+    parked: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+
+
+class Questions:
+    """The questions that this server holds."""
+
+    __slots__ = ("_by_bid", "_by_log", "_by_origin", "_deadlines", "_origins", "_requests", "held",
+                 "indexes", "log", "times", "watched")  # fmt: skip
+
+    def __init__(self, log: LogId, requests: Requests, origins: Origins) -> None:
+        self.log = log
+        self.indexes: dict[LogId, int] = {log: 0}
+        self.times: list[tuple[int, float]] = []
+        """Since when this log has been at (index): one mark a second, for the retention."""
+        self._requests = requests
+        self._origins = origins
+        self.held: dict[QuestionId, Question] = {}
+        self.watched: dict[bytes, int] = {}
+        """Requests that questions ask about: not to be forgotten meanwhile."""
+        self._by_origin: dict[OriginKey, list[tuple[int, QuestionId]]] = {}
+        self._by_bid: dict[int, set[QuestionId]] = {}
+        self._by_log: set[QuestionId] = set()
+        self._deadlines: list[tuple[float, QuestionId]] = []
+
+    # --- asking ---------------------------------------------------------------------
+
+    def ask(self, id_: QuestionId, text: str, budget_s: float, now: float) -> Question:
+        """Take a question; :meth:`look` at it next. Raises :class:`MalformedContext`."""
+        context = decode(text)
+        question = Question(
+            id_,
+            context,
+            [rid_bytes(context.rid), *sorted(rid_bytes(link) for link in context.links)],
+            now + budget_s,
+            {key_from_text(origin): seq for origin, seq in context.origins.items()},
+            dict(context.logs),
+            set(context.unresolved),
+        )
+        for rid in question.rids:
+            request = self._requests.table.get(rid)
+            if request is not None and now > request.active:
+                request.active = now
+        return question
+
+    def is_expired(self, question: Question, now: float) -> bool:
+        """Whether something that the context rests on may have been forgotten.
+
+        Nothing is forgotten within the retention after it arrived. So what is absent is merely
+        not here yet, unless the context's knowledge is older than that.
+        """
+        context = question.context
+        index = context.logs.get(self.log)
+        since: float = context.time or (self._time_at(index) if index is not None else now)
+        table = self._requests.table
+        found = [table.get(rid) for rid in question.rids]
+        if index is not None and index <= self.indexes[self.log] and found == [None]:
+            return True
+        horizon = now - RETENTION_S + CLOCK_SLACK_S
+        return any(since < (r.known_since if r is not None else horizon) for r in found)
+
+    def _time_at(self, index: int) -> float:
+        """When, at the earliest, this log reached ``index``; 0 if that is no longer known."""
+        time = 0.0
+        for at, now in self.times:
+            if at > index:
+                break
+            time = now
+        return time
+
+    def look(self, question: Question) -> tuple[Status, str] | None:
+        """The question's end, if it has one now. Else it is held and parked where it waits."""
+        for log, index in question.logs.items():
+            if log not in self.indexes:
+                return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
+            if index > self.indexes[log]:
+                self._by_log.add(question.id)
+        while True:
+            unmet = self._look_at_origins(question)
+            if unmet is None:
+                return Status.LOST_TAIL, self.answer(question, Status.LOST_TAIL)
+            if not self._settle(question):
+                break
+        for log in question.logs:
+            if log not in self.indexes:
+                return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
+        waits_for_log = any(index > self.indexes[log] for log, index in question.logs.items())
+        if not (unmet or question.unresolved or waits_for_log):
+            status = Status.EXPIRED if question.expired else Status.ANSWERED
+            return status, self.answer(question, status)
+        self._park(question, unmet, waits_for_log)
+        return None
+
+    def _look_at_origins(self, question: Question) -> list[tuple[OriginKey, int]] | None:
+        """The origins it waits for; ``None`` if one is lost. Covered ones are struck off."""
+        unmet: list[tuple[OriginKey, int]] = []
+        for key, seq in list(question.origins.items()):
+            verdict, missing = self._origins.cover(key, seq)
+            if verdict is Cover.LOST:
+                return None
+            if verdict is Cover.YES:
+                del question.origins[key]
+            else:
+                unmet.append((missing, seq if missing == key else 0))
+        return unmet
+
+    def _settle(self, question: Question) -> bool:
+        """Strike off branches that have ended. Returns whether that added to the frontier."""
+        added = False
+        for bid in list(question.unresolved):
+            rank, frontiers = self._end_of(question, bid)
+            if rank is None:
+                continue
+            question.unresolved.discard(bid)
+            question.settled.add(bid)
+            if rank in _WILL_NOT_CLOSE:
+                question.incomplete = True
+                question.expired |= rank == Rank.EXPIRED
+            for frontier in frontiers:
+                added |= self._extend(question, frontier)
+        return added
+
+    def _end_of(self, question: Question, bid: int) -> tuple[Rank | None, list[str]]:
+        """How a branch ended, and with which frontiers; its request may be any linked one."""
+        best: Rank | None = None
+        frontiers: list[str] = []
+        for request in self._linked(question)[0]:
+            branch = request.branches.get(bid)
+            if branch is None or branch[0] < Rank.EXPIRED:
+                continue
+            best = Rank(branch[0]) if best is None else max(best, Rank(branch[0]))
+            frontiers += [frontier for _, frontier in branch[4] if frontier]
+        return best, frontiers
+
+    def _extend(self, question: Question, frontier: str) -> bool:
+        """Wait for a close's own frontier too."""
+        try:
+            seen = decode(f"1.{question.context.rid}.{frontier}")
+            origins = {key_from_text(origin): seq for origin, seq in seen.origins.items()}
+        except MalformedContext:
+            question.incomplete = True
+            return False
+        added = False
+        for key, seq in origins.items():
+            if seq > question.origins.get(key, 0):
+                question.origins[key] = seq
+                added = True
+        for log, index in seen.logs.items():
+            if index > question.logs.get(log, -1):
+                question.logs[log] = index
+                added = True
+        return added
+
+    # --- waiting --------------------------------------------------------------------
+
+    def _park(
+        self, question: Question, unmet: list[tuple[OriginKey, int]], waits_for_log: bool
+    ) -> None:
+        id_ = question.id
+        if id_ not in self.held:
+            self.held[id_] = question
+            heappush(self._deadlines, (question.deadline, id_))
+            for rid in question.rids:
+                self.watched[rid] = self.watched.get(rid, 0) + 1
+        for key, seq in unmet:
+            if ("o", key) not in question.parked:
+                question.parked.add(("o", key))
+                heappush(self._by_origin.setdefault(key, []), (seq, id_))
+        for bid in question.unresolved:
+            if ("b", bid) not in question.parked:
+                question.parked.add(("b", bid))
+                self._by_bid.setdefault(bid, set()).add(id_)
+                self._requests.watched_bids.add(bid)
+        if waits_for_log:
+            self._by_log.add(id_)
+
+    def drop(self, id_: QuestionId) -> Question | None:
+        """Let go of a held question."""
+        question = self.held.pop(id_, None)
+        self._by_log.discard(id_)
+        if question is None:
+            return None
+        for rid in question.rids:
+            left = self.watched[rid] - 1
+            if left:
+                self.watched[rid] = left
+            else:
+                del self.watched[rid]
+        for kind, number in question.parked:
+            if kind == "o":
+                self._unpark_origin(OriginKey(number), id_)
+            else:
+                waiting = self._by_bid.get(number, set())
+                waiting.discard(id_)
+                if not waiting:
+                    self._by_bid.pop(number, None)
+                    self._requests.watched_bids.discard(number)
+        if len(self._deadlines) > 64 and len(self._deadlines) > 4 * len(self.held):
+            self._deadlines = sorted((q.deadline, q.id) for q in self.held.values())
+        return question
+
+    def _unpark_origin(self, key: OriginKey, id_: QuestionId) -> None:
+        waiting = [each for each in self._by_origin.get(key, ()) if each[1] != id_]
+        if waiting:
+            self._by_origin[key] = sorted(waiting)
+        else:
+            self._by_origin.pop(key, None)
+
+    def woken_by_origin(self, key: OriginKey, *, all_of_them: bool) -> list[QuestionId]:
+        """Questions that waited for what this origin has now, or for anything of it."""
+        waiting = self._by_origin.get(key)
+        if not waiting:
+            return []
+        applied = self._origins.applied.get(key, 0)
+        out: list[QuestionId] = []
+        while waiting and (all_of_them or waiting[0][0] <= applied):
+            id_ = heappop(waiting)[1]
+            out.append(id_)
+            if id_ in self.held:
+                self.held[id_].parked.discard(("o", key))
+        if not waiting:
+            del self._by_origin[key]
+        return out
+
+    def woken_by_bids(self) -> list[QuestionId]:
+        """Questions that waited for branches that have ended since."""
+        out = [id_ for bid in self._requests.woken for id_ in self._by_bid.get(bid, ())]
+        self._requests.woken.clear()
+        return out
+
+    def woken_by_log(self) -> list[QuestionId]:
+        """Questions that waited for a log to get further."""
+        return list(self._by_log)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When the next held question times out, in Unix seconds."""
+        while self._deadlines and self._deadlines[0][1] not in self.held:
+            heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def next_due(self) -> QuestionId:
+        """The question with the next deadline; there must be one."""
+        return self._deadlines[0][1]
+
+    # --- answering ------------------------------------------------------------------
+
+    def answer(self, question: Question, status: Status) -> str:
+        """What is known now, encoded."""
+        positions: dict[StoreKey, int] = {}
+        unknown: dict[StoreKey, bool] = {}
+        incomplete = question.incomplete
+        requests, all_linked = self._linked(question)
+        for request in requests:
+            incomplete |= request.incomplete
+            for store, value in request.positions.items():
+                key = StoreKey(store)
+                if value > positions.get(key, -1):
+                    positions[key] = value
+            for store, unanswered in (request.unknown or {}).items():
+                key = StoreKey(store)
+                unknown[key] = unanswered or unknown.get(key, False)
+        answered = status is Status.ANSWERED
+        context = Context(
+            question.context.rid,
+            positions=positions,
+            unknown=unknown,
+            unresolved=frozenset(Bid(bid) for bid in question.unresolved),
+            logs={self.log: self.indexes[self.log]} if answered else {},
+            flags=Flags.INCOMPLETE if incomplete or not all_linked else Flags(0),
+        )
+        return encode(context, limit_bytes=CONTEXT_INPUT_BYTES_MAX, keep=frozenset(positions))
+
+    def _linked(self, question: Question) -> tuple[list[Request], bool]:
+        """The states of the request and of all it links, also by what is known here alone;
+        whether that is all of them."""
+        order = list(question.rids)
+        seen = set(order)
+        out: list[Request] = []
+        for rid in order:
+            request = self._requests.table.get(rid)
+            if request is None:
+                continue
+            out.append(request)
+            for link in sorted(request.links or ()):
+                if link in seen:
+                    continue
+                if len(seen) >= LINKED_REQUESTS_MAX:
+                    return out, False
+                seen.add(link)
+                order.append(link)
+        return out, True

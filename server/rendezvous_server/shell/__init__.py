@@ -1,0 +1,1 @@
+"""The metadata server's acts: gRPC, logs, clock, metrics. Start at ``serve``."""

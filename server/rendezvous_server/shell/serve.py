@@ -1,0 +1,88 @@
+"""A server from its start to its end."""
+
+import asyncio
+import gc
+import secrets
+import signal
+import time
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from rendezvous_api.errors import BadConfig
+from rendezvous_api.ids import LogId, word
+from rendezvous_api.v1 import rendezvous_pb2_grpc as rpc
+from rendezvous_server.config import Config
+from rendezvous_server.core import Core
+from rendezvous_server.limits import DRAIN_S, MESSAGE_BYTES_MAX
+from rendezvous_server.shell.connections import Connections
+from rendezvous_server.shell.driver import Driver
+from rendezvous_server.shell.logs import Log
+from rendezvous_server.shell.logs.memory import MemoryLog
+from rendezvous_server.shell.queries import Queries
+from rendezvous_server.shell.records import entry_of
+from rendezvous_server.shell.sidecars import Sidecars
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.so_reuseport", 0),  # a second server on this port is an error, not a silent sharer
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+def open_log(config: Config) -> Log:
+    """The log that the settings name. Raises :class:`BadConfig`."""
+    return MemoryLog(LogId(word(secrets.randbits(64))))
+
+
+def recover(log: Log) -> Core:
+    """The core as the log's records left it."""
+    core = Core(log.id)
+    for index, record in log.read(0):
+        core.apply(index, entry_of(record))
+    core.recovered(time.time())
+    return core
+
+
+async def serve(config: Config, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. ``ready`` is called once, with HOST:PORT.
+
+    Raises :class:`BadConfig`.
+    """
+    log = open_log(config)
+    core = recover(log)
+    # State holds no cycles: let the collector leave it alone, and look seldom.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1_000)
+    connections = Connections()
+    driver = Driver(core, log, connections.perform)
+    sidecars = Sidecars(driver, connections, core.counters)
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((sidecars.handler(),))
+    rpc.add_QueriesServicer_to_server(Queries(driver, connections), server)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    try:
+        port = server.add_insecure_port(f"{host}:{config.port}")
+    except RuntimeError as exc:
+        raise BadConfig("--listen", f"{host}:{config.port}", "cannot listen there") from exc
+    driving = driver.start()
+    await server.start()
+    ready(f"{host}:{port}")
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({stop, driving}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    sidecars.close()
+    await driver.close()
+    connections.finish()
+    await server.stop(DRAIN_S)
+    await log.close()
+    if driver.failure is not None:
+        raise driver.failure
