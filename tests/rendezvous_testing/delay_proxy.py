@@ -11,10 +11,14 @@ import argparse
 import asyncio
 import random
 import signal
+import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from types import TracebackType
 from typing import Self, cast
 
@@ -42,13 +46,21 @@ class Link:
         return self.delay_s + self._random.uniform(-self.jitter_s, self.jitter_s)
 
 
+class End(Enum):
+    """How one direction, or the whole connection, ends; it queues behind the data."""
+
+    EOF = auto()
+    CLOSE = auto()
+    RESET = auto()
+
+
 class Pipe(asyncio.Protocol):
     """One end of a proxied connection: what it receives goes to ``peer``, later."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[float, bytes | None]] = deque()
+        self._queue: deque[tuple[float, bytes | End]] = deque()
         self._queued_bytes = 0
         self._last_release = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -72,7 +84,7 @@ class Pipe(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self._append(None)
+        self._append(End.EOF)
         return True  # the other direction goes on
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,15 +93,19 @@ class Pipe(asyncio.Protocol):
             self._timer.cancel()
         if self.peer is not None:
             # What is on its way still arrives, then the peer learns of the end.
-            self._append(None)
+            self._append(End.CLOSE if exc is None else End.RESET)
 
     def abort(self) -> None:
-        """Break the connection at once."""
+        """Break the connection at once, so that its client sees a reset."""
         self._queue.clear()
         if self._transport is not None:
+            # Without lingering, closing sends RST where it would send FIN.
+            connection = cast(socket.socket, self._transport.get_extra_info("socket"))
+            with suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
 
-    def _append(self, data: bytes | None) -> None:
+    def _append(self, data: bytes | End) -> None:
         release = max(self._last_release, self._loop.time() + self._link.draw())
         self._last_release = release
         self._queue.append((release, data))
@@ -109,20 +125,26 @@ class Pipe(asyncio.Protocol):
         while self._queue and self._queue[0][0] <= now:
             _, data = self._queue.popleft()
             self.peer.write(data)
-            if data is not None:
+            if isinstance(data, bytes):
                 self._queued_bytes -= len(data)
         if self._queued_bytes <= IN_FLIGHT_BYTES_MAX and self._transport is not None:
             self._transport.resume_reading()
         self._schedule()
 
-    def write(self, data: bytes | None) -> None:
-        """Send on this end; None ends the sending."""
+    def write(self, data: bytes | End) -> None:
+        """Send on this end, or end it."""
         if self._transport is None or self._transport.is_closing():
             return
-        if data is not None:
-            self._transport.write(data)
-        elif self._transport.can_write_eof():
-            self._transport.write_eof()
+        match data:
+            case End.EOF:
+                if self._transport.can_write_eof():
+                    self._transport.write_eof()
+            case End.CLOSE:
+                self._transport.close()
+            case End.RESET:
+                self.abort()
+            case _:
+                self._transport.write(data)
 
 
 async def serve(link: Link, *, listen_port: int, target_port: int) -> asyncio.Server:

@@ -23,12 +23,11 @@ from rich.console import Console
 from rendezvous_testing.demo.faults import FAULTS, Milestones, inject
 from rendezvous_testing.demo.load import Load, Outcome
 from rendezvous_testing.demo.options import Options, parse
-from rendezvous_testing.demo.plot import draw
 from rendezvous_testing.demo.progress import Progress
 from rendezvous_testing.demo.result import Run, Usage, failures
 from rendezvous_testing.demo.table import as_json, table
-from rendezvous_testing.demo.topology import SERVICES, Topology
-from rendezvous_testing.demo.verdicts import Verdicts, read_verdicts
+from rendezvous_testing.demo.topology import SERVICES, Parts, Topology
+from rendezvous_testing.demo.verdicts import NotVerdicts, Verdicts, read_verdicts
 from rendezvous_testing.limits import (
     ERRORS_SHOWN_MAX,
     SERIAL_POSTS,
@@ -74,17 +73,20 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         with _interruptible(), _folder(options, console) as folder:
-            runs = [_run(plan, options, folder, console) for plan in plans(options)]
+            runs = [run_plan(plan, options, folder, console) for plan in plans(options)]
     except KeyboardInterrupt:
         console.print("interrupted; everything has been stopped")
         return INTERRUPTED
-    except (DemoFailed, ProcessFailed, FileNotFoundError) as exc:
+    except (DemoFailed, ProcessFailed, NotVerdicts, FileNotFoundError) as exc:
         console.print(f"[red]failed:[/] {exc}", markup=True)
         return 1
     return _report(runs, options, console)
 
 
-def _run(plan: Plan, options: Options, folder: Path, console: Console) -> Run:
+def run_plan(
+    plan: Plan, options: Options, folder: Path, console: Console, parts: Parts | None = None
+) -> Run:
+    """Make one run. Raises :class:`DemoFailed` or :class:`ProcessFailed` when it can't be made."""
 
     def say(text: str) -> None:
         console.print(text, markup=False, style="cyan" if text.startswith("#") else "dim")
@@ -101,6 +103,7 @@ def _run(plan: Plan, options: Options, folder: Path, console: Console) -> Run:
             options=options,
             say=say,
             durable=plan.fault == "server",
+            parts=parts,
         )
         topology.start()
         before = asyncio.run(_measure(run, plan, topology, options, console))
@@ -128,6 +131,7 @@ async def _measure(
         used = topology.usage()
         outcome = Outcome(run.samples, run.errors)
         milestones = Milestones(options.posts)
+        not_restarted: ExceptionGroup[ProcessFailed] | None = None
 
         def show(outcome: Outcome) -> None:
             progress.show(outcome)
@@ -135,26 +139,31 @@ async def _measure(
 
         begin = time.monotonic()
         with Progress(console, run.name, options.posts) as progress:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(
-                    load.run(
-                        options.posts,
-                        concurrency=options.concurrency,
-                        outcome=outcome,
-                        progress=show,
-                    )
-                )
-                if plan.fault is not None:
+            try:
+                async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(
-                        inject(
-                            plan.fault,
-                            topology,
-                            run=run,
-                            gate=load.gate,
-                            milestones=milestones,
-                            say=lambda text: console.print(text, markup=False, style="dim"),
+                        load.run(
+                            options.posts,
+                            concurrency=options.concurrency,
+                            outcome=outcome,
+                            progress=show,
                         )
                     )
+                    if plan.fault is not None:
+                        tasks.create_task(
+                            inject(
+                                plan.fault,
+                                topology,
+                                run=run,
+                                gate=load.gate,
+                                milestones=milestones,
+                                say=lambda text: console.print(text, markup=False, style="dim"),
+                            )
+                        )
+            except* ProcessFailed as group:
+                not_restarted = group
+        if not_restarted is not None:
+            raise DemoFailed(str(not_restarted.exceptions[0]))
         run.seconds = time.monotonic() - begin
         run.lost = outcome.lost
         for role, now in topology.usage().items():
@@ -180,6 +189,9 @@ def _report(runs: list[Run], options: Options, console: Console) -> int:
         options.json.write_text(json.dumps(as_json(runs, options), indent=1) + "\n")
         console.print(f"wrote {options.json}", markup=False)
     if options.plot is not None:
+        # Only here: matplotlib takes a second to load, and writes a cache of fonts.
+        from rendezvous_testing.demo.plot import draw
+
         draw(runs, options, options.plot)
         console.print(f"drew {options.plot}", markup=False)
     wrong = 0

@@ -69,6 +69,11 @@ def parse(argv: list[str] | None) -> Options:
         parser.error("--posts and --concurrency: want 1 or more")
     if not 0 <= given.jitter <= given.delay:
         parser.error("--jitter: want 0 to --delay")
+    for file in (given.json, given.plot):
+        if file is not None and not file.absolute().parent.is_dir():
+            parser.error(f"{file}: there is no such folder")
+    if given.plot is not None and given.plot.suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"--plot {given.plot}: want a name that ends in .png, .svg or .pdf")
     return Options(
         posts=given.posts,
         concurrency=given.concurrency,

@@ -92,18 +92,18 @@ def failures(run: Run) -> list[str]:
         out.append(f"{len(run.errors)} application errors, the first: {run.errors[0]}")
     if not run.samples:
         out.append("no post was answered")
-    if run.kind in ("plain", "observe"):
+    if run.kind == "plain":
+        return out
+    verdicts = run.verdicts or Verdicts()
+    wanted = len(run.samples) + len(run.serial)
+    if verdicts.reads < wanted:
+        out.append(f"{wanted - verdicts.reads} of {wanted} dependent reads got no verdict")
+    if run.kind == "observe":
         return out
     missed = run.inconsistent + sum(not sample.found for sample in run.serial)
     if missed:
         out.append(f"{missed} inconsistent reads")
-    verdicts = run.verdicts or Verdicts()
-    if run.kind == "no-server":
-        return out
-    if verdicts.unprotected:
+    if verdicts.unprotected and run.kind == "enforce":
         reasons = ", ".join(f"{reason} {n}" for reason, n in verdicts.unprotected.items())
         out.append(f"{verdicts.unprotected.total()} unprotected reads: {reasons}")
-    wanted = len(run.samples) + len(run.serial)
-    if verdicts.reads < wanted:
-        out.append(f"{wanted - verdicts.reads} of {wanted} dependent reads got no verdict")
     return out

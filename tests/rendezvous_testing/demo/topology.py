@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import rendezvous_testing
@@ -43,12 +44,19 @@ def reader_command(reader: Reader, port: int) -> list[str]:
     return [*command, "--chdir", str(examples()), "reader_flask:app"]
 
 
-def launcher() -> list[str]:
-    """The launcher of this very environment."""
+def _launcher() -> list[str]:
     beside = Path(sys.executable).parent / "rendezvous-instrument"
     if beside.exists():
         return [str(beside)]
     return [sys.executable, "-m", "rendezvous_instrumentation.launcher"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """How Rendezvous' own parts are started; a test may put doubles in their place."""
+
+    launcher: list[str] = field(default_factory=_launcher)
+    server: list[str] = field(default_factory=lambda: [sys.executable, "-m", "rendezvous_server"])
 
 
 class Topology:
@@ -63,6 +71,7 @@ class Topology:
         options: Options,
         say: Callable[[str], None],
         durable: bool = False,
+        parts: Parts | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -73,6 +82,7 @@ class Topology:
         self._options = options
         self._say = say
         self._durable = durable
+        self._parts = Parts() if parts is None else parts
         self._by_name: dict[str, Process] = {}
         self._killed: dict[str, float] = {}
 
@@ -160,8 +170,7 @@ class Topology:
 
     def _start_server(self) -> None:
         self._say("# the metadata server")
-        command = [sys.executable, "-m", "rendezvous_server"]
-        command += ["--listen", f"127.0.0.1:{self.server_port}"]
+        command = [*self._parts.server, "--listen", f"127.0.0.1:{self.server_port}"]
         if self._durable:
             path = self._processes.folder / f"{self.name}-log.sqlite"
             command += ["--log", "sqlite", "--path", str(path)]
@@ -171,7 +180,7 @@ class Topology:
     def _instrument(self, service: str) -> list[str]:
         if self.kind == "plain":
             return []
-        command = [*launcher(), "--service", service, "--region", SERVICES[service]]
+        command = [*self._parts.launcher, "--service", service, "--region", SERVICES[service]]
         if self.kind == "no-server":
             return [*command, "--mode", "enforce"]
         return [*command, "--server", f"127.0.0.1:{self.server_port}", "--mode", self.kind]

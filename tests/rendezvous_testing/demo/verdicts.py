@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
+class NotVerdicts(Exception):
+    """A file in the folder is not what an instrumented process writes."""
+
+
 @dataclass(slots=True)
 class Verdicts:
     """Verdicts of dependent reads. ``waited`` reads are protected ones that had to wait (in observe
@@ -36,7 +40,7 @@ class Verdicts:
         )
 
     def add(self, raw: Mapping[str, Any]) -> None:
-        """Add one process's file. Raises :class:`KeyError` or :class:`TypeError` if it is none."""
+        """Add what one process has written."""
         verdicts = raw["verdicts"]
         self.protected += int(verdicts["protected"])
         self.waited += int(verdicts["waited"])
@@ -47,8 +51,14 @@ class Verdicts:
 
 
 def read_verdicts(folder: Path) -> Verdicts:
-    """The sum over all processes that have run with this folder, ended ones too."""
+    """The sum over all processes that have run with this folder, ended ones too.
+
+    Raises :class:`NotVerdicts` and names the file.
+    """
     total = Verdicts()
     for path in sorted(folder.glob("*.json")):
-        total.add(json.loads(path.read_text()))
+        try:
+            total.add(json.loads(path.read_text()))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise NotVerdicts(f"{path.name}: {exc!r}") from exc
     return total
