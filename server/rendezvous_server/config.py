@@ -23,9 +23,8 @@ class Config:
     log: str = "memory"
     path: str = ""
     """File of the ``sqlite`` log."""
-    metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
-    """``None``: no metrics, no health over HTTP. 0: any free one."""
+    """``None``: no metrics, no health over HTTP. Same host as the gRPC port."""
     region: str = ""
     insecure: bool = False
     """Listen beyond loopback without encryption."""
@@ -85,7 +84,6 @@ def from_arguments(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         port,
         log,
         path or "",
-        host,
         _port(name, metrics) if metrics else None,
         region or "",
         insecure,

@@ -44,14 +44,18 @@ ORIGINS_PER_STREAM_MAX: Final = 100_000
 LINEAGES_MAX: Final = 10_000
 """Lineages of datastores. Later ones are counted and not kept."""
 
-NAMES_SHARED_MAX: Final = 50_000
-"""Names kept once for all requests. Beyond it the table starts anew; nothing is lost."""
+SHARED_MAX: Final = 50_000
+"""Names and descriptions kept once for all requests. Beyond it the table starts anew."""
 
 CLOCK_SLACK_S: Final = 10.0
 """Seconds by which clocks of processes and server may differ, delivery of events included."""
 
-SLICE_EVENTS: Final = 200
-"""Events applied without giving way to other work: under half a millisecond."""
+SLICE_S: Final = 0.0003
+"""Seconds of applying after which other work gets its turn, at the next ``SLICE_EVENTS``."""
+
+SLICE_EVENTS: Final = 100
+"""Events applied between two looks at the clock: some 0.1 to 0.2 ms, so that a slice stays under
+half a millisecond."""
 
 SLICE_REQUESTS: Final = 200
 """Requests looked at in one tick, or written to a snapshot, without giving way."""

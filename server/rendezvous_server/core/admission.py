@@ -8,7 +8,7 @@ from collections import deque
 
 from rendezvous_api.errors import Conflict, MalformedMessage
 from rendezvous_api.ids import word
-from rendezvous_server.core.batch import Batch, Event, Run, check, walk
+from rendezvous_server.core.batch import Batch, Event, Run, Shared, check, walk
 from rendezvous_server.core.effects import Admission, Lack, Send, Succeeded
 from rendezvous_server.core.entries import Batched, Entry, Holed
 from rendezvous_server.core.keys import OriginKey, StreamId, key_of
@@ -123,8 +123,8 @@ class Admissions:
                     end = min(one[2] + one[3], other[2] + other[3])
                     if one[:2] != other[:2] or start >= end:
                         continue
-                    mine = mine or walk(batch, batch.names).take(len(batch.kinds))
-                    theirs = theirs or walk(earlier, earlier.names).take(len(earlier.kinds))
+                    mine = mine or walk(batch, Shared()).take(len(batch.kinds))
+                    theirs = theirs or walk(earlier, Shared()).take(len(earlier.kinds))
                     for seq in range(start, end):
                         if mine[at + seq - one[2]] != theirs[there + seq - other[2]]:
                             raise Conflict(

@@ -13,7 +13,7 @@ from typing import Any
 from rendezvous_api.errors import MalformedMessage
 from rendezvous_api.event import Kind
 from rendezvous_api.limits import BATCH_EVENTS_MAX, LANES, NAME_BYTES_MAX
-from rendezvous_server.limits import FRONTIER_BYTES_MAX, NAMES_BYTES_MAX
+from rendezvous_server.limits import FRONTIER_BYTES_MAX, NAMES_BYTES_MAX, SHARED_MAX
 
 Run = tuple[int, int, int, int]
 """Consecutive events of one origin: incarnation, lane, first seq, count."""
@@ -166,6 +166,19 @@ def _check_names(batch: Batch) -> None:
                 raise MalformedMessage(f"names: not a store: {names[index][:64]!r}")
 
 
+class Shared(dict[Any, Any]):
+    """Values kept once, however often they come: ``shared[value]`` is the first equal one.
+
+    Beyond ``limits.SHARED_MAX`` it starts anew, which costs memory and nothing else.
+    """
+
+    def __missing__(self, value: Any) -> Any:
+        if len(self) >= SHARED_MAX:
+            self.clear()
+        self[value] = value
+        return value
+
+
 class Walk:
     """One pass over events in order. ``rows`` yields (kind, index of the request, bid);
     ``columns[kind]`` yields the body of each event of that kind as it comes up."""
@@ -200,21 +213,29 @@ class Walk:
         ]
 
 
-def walk(batch: Batch, names: Sequence[str]) -> Walk:
-    """A pass over a checked batch. ``names`` stands for the batch's own table."""
+def walk(batch: Batch, shared: Shared) -> Walk:
+    """A pass over a checked batch. What requests have in common comes from ``shared``."""
     raw = batch.rids
+    keep = shared.__getitem__
+    names = [name if "~" in name else keep(name) for name in batch.names]  # a frontier has a "~"
     rids = [raw[at : at + 16] for at in range(0, len(raw), 16)]
     name = names.__getitem__
     empty: Iterator[tuple[Any, ...]] = repeat(())
     columns: tuple[Iterator[tuple[Any, ...]], ...] = (
         empty,
         zip(
-            batch.open_works,
             batch.open_parents,
-            map(name, batch.open_zones),
-            map(name, batch.open_services),
-            map(name, batch.open_regions),
-            map(name, batch.open_tags),
+            map(
+                keep,
+                zip(
+                    batch.open_works,
+                    map(name, batch.open_zones),
+                    map(name, batch.open_services),
+                    map(name, batch.open_regions),
+                    map(name, batch.open_tags),
+                    strict=True,
+                ),
+            ),
             strict=True,
         ),
         zip(map(name, batch.close_regions), map(name, batch.close_frontiers), strict=True),

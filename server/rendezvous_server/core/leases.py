@@ -55,7 +55,7 @@ class Leases:
         before = self._holder.get(incarnation)
         if before == stream:
             return
-        if before in self.streams:
+        if before is not None and before in self.streams:
             self.streams[before].incarnations.discard(incarnation)
         self._orphans.pop(incarnation, None)
         self._holder[incarnation] = stream
@@ -70,7 +70,7 @@ class Leases:
         """The lease is over: the incarnation ended, or moved to another server."""
         self._orphans.pop(incarnation, None)
         holder = self._holder.pop(incarnation, None)
-        if holder in self.streams:
+        if holder is not None and holder in self.streams:
             self.streams[holder].incarnations.discard(incarnation)
 
     def lapsed(self, now: float) -> list[int]:

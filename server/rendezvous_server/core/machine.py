@@ -15,7 +15,7 @@ from rendezvous_api.event import Lineage
 from rendezvous_api.ids import LogId, StoreKey
 from rendezvous_api.limits import LANES, QUESTION_MS_MAX, QUESTIONS_HELD_MAX, RETENTION_S
 from rendezvous_server.core.admission import Admissions
-from rendezvous_server.core.batch import Batch, walk, walk_events
+from rendezvous_server.core.batch import Batch, Shared, walk, walk_events
 from rendezvous_server.core.effects import (
     NOTHING,
     Acked,
@@ -40,7 +40,7 @@ from rendezvous_server.core.origins import Origins
 from rendezvous_server.core.questions import Question, Questions
 from rendezvous_server.core.requests import Request, Requests
 from rendezvous_server.core.retention import Wheel
-from rendezvous_server.limits import CLOCK_SLACK_S, NAMES_SHARED_MAX, SLICE_EVENTS
+from rendezvous_server.limits import CLOCK_SLACK_S, SLICE_EVENTS
 
 
 class Core:
@@ -60,9 +60,9 @@ class Core:
         self.questions = Questions(log, self.requests, self.origins)
         self._leases = Leases()
         self._admissions = Admissions(self.origins, self._leases)
-        self._wheel = Wheel(self.requests)
-        self._names: dict[str, str] = {}
-        self._dead: dict[OriginKey, float] = {}
+        self.wheel = Wheel(self.requests)
+        self._shared = Shared()
+        self.dead: dict[OriginKey, float] = {}
         """Since when an origin is in a hole: to be forgotten after the retention."""
 
     # --- streams --------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Core:
         match entry:
             case Batched(now, batch, without):
                 acked = yield from self._batch(batch, without, now, woken)
-                self._wheel.add(self.requests.fresh, now)
+                self.wheel.add(self.requests.fresh, now)
             case Holed(now, origins):
                 self._apply_holes(origins, now, woken)
             case Follows(now, successor, origin, after):
@@ -154,7 +154,7 @@ class Core:
             case Expired(now, branches):
                 self.requests.expire(branches, now)
                 self.counters["branches_expired"] += len(branches)
-                self._wheel.add(self.requests.fresh, now)
+                self.wheel.add(self.requests.fresh, now)
             case Moved(now, incarnation):
                 self._leases.end(incarnation)
         self.requests.fresh.clear()
@@ -174,7 +174,7 @@ class Core:
     ) -> Generator[None, None, tuple[tuple[OriginKey, int], ...]]:
         origins, requests, counters = self.origins, self.requests, self.counters
         applied, admitted = origins.applied, self._admissions.admitted
-        events = walk(batch, self._shared(batch.names))
+        events = walk(batch, self._shared)
         seen: list[Request | None] = [None] * len(events.rids)
         acked: dict[OriginKey, int] = {}
         room = SLICE_EVENTS
@@ -232,8 +232,8 @@ class Core:
         for key, start in holes:
             if self.origins.hole(key, start):
                 self.counters["holes"] += 1
-                self._dead.pop(key, None)
-                self._dead[key] = now
+                self.dead.pop(key, None)
+                self.dead[key] = now
                 woken += self.questions.woken_by_origin(key, all_of_them=True)
 
     def _apply_follows(self, successor: OriginKey, origin: OriginKey, after: int) -> list[Send]:
@@ -253,13 +253,6 @@ class Core:
             questions.times.append((index, now))
             while questions.times[1:] and questions.times[1][1] < now - 2 * RETENTION_S:
                 del questions.times[0]
-
-    def _shared(self, names: Sequence[str]) -> list[str]:
-        """A batch's names, each kept only once for all requests; frontiers are left alone."""
-        table = self._names
-        if len(table) > NAMES_SHARED_MAX:
-            table.clear()
-        return [name if "~" in name else table.setdefault(name, name) for name in names]
 
     # --- questions ------------------------------------------------------------------
 
@@ -313,9 +306,7 @@ class Core:
         """When :meth:`tick` has something to do at the latest; leases come beside it, and want a
         tick every ``limits.TICK_S``."""
         due = [
-            each
-            for each in (self.questions.next_deadline, self._wheel.next_due)
-            if each is not None
+            each for each in (self.questions.next_deadline, self.wheel.next_due) if each is not None
         ]
         return min(due, default=None)
 
@@ -334,7 +325,7 @@ class Core:
         if lapsed:
             self.counters["lapsed"] += len(lapsed)
             append.append(self._hole(lapsed, now))
-        expired = self._wheel.turn(now, self.questions.watched)
+        expired = self.wheel.turn(now, self.questions.watched)
         if expired:
             append.append(Expired(now, tuple(expired)))
         self._forget_origins(now)
@@ -342,11 +333,11 @@ class Core:
 
     def _forget_origins(self, now: float) -> None:
         horizon = now - RETENTION_S - CLOCK_SLACK_S
-        while self._dead:
-            key, since = next(iter(self._dead.items()))
+        while self.dead:
+            key, since = next(iter(self.dead.items()))
             if since > horizon:
                 break
-            del self._dead[key]
+            del self.dead[key]
             if self.origins.is_holed(key):
                 self.origins.forget(key)
                 self._admissions.admitted.pop(key, None)
@@ -371,7 +362,7 @@ class Core:
     @property
     def forgotten(self) -> int:
         """Requests forgotten so far."""
-        return self._wheel.forgotten
+        return self.wheel.forgotten
 
     @property
     def streams(self) -> int:

@@ -166,7 +166,7 @@ class Questions:
             if branch is None or branch[0] < Rank.EXPIRED:
                 continue
             best = Rank(branch[0]) if best is None else max(best, Rank(branch[0]))
-            frontiers += [frontier for _, frontier in branch[4] if frontier]
+            frontiers += [frontier for _, frontier in branch[5] if frontier]
         return best, frontiers
 
     def _extend(self, question: Question, frontier: str) -> bool:

@@ -34,8 +34,11 @@ class Rank(IntEnum):
     CLOSED = 5
 
 
-Opened = tuple[int, int, str, str, str, str]
-"""Work, parent, zone, service, region, tag."""
+Description = tuple[int, str, str, str, str]
+"""Work, zone, service, region, tag of an opened branch."""
+
+Opened = tuple[int, Description]
+"""Parent and description."""
 
 Adopter = tuple[str, str]
 """Service, region."""
@@ -43,9 +46,9 @@ Adopter = tuple[str, str]
 Closes = tuple[tuple[str, str], ...]
 """Each (region, frontier), sorted."""
 
-Branch = tuple[int, float, Opened | None, Adopter | None, Closes]
-"""Rank, time of the first report, and what was reported. A tuple: small, and no work for the
-garbage collector."""
+Branch = tuple[int, float, int, Description | None, Adopter | None, Closes]
+"""Rank, time of the first report, and what was reported: parent and description, once opened;
+adopter; closes. A tuple: small, and no work for the garbage collector."""
 
 _OPEN, _ADOPTED, _CLOSED = int(Rank.OPEN), int(Rank.ADOPTED), int(Rank.CLOSED)
 _K_OPEN, _K_CLOSE, _K_WRITE, _K_ADOPT = map(int, (Kind.OPEN, Kind.CLOSE, Kind.WRITE, Kind.ADOPT))
@@ -133,15 +136,15 @@ class Requests:
             if request is None:
                 request = seen[at] = self.touch(rids[at], now)
             if kind == _K_OPEN:
-                body = next_open()
+                parent, description = next_open()
                 branches = request.branches
-                old = branches.get(bid)
-                if old is None and len(branches) < BRANCHES_PER_REQUEST_MAX:
-                    branches[bid] = (_OPEN, now, body, None, ())
+                if bid not in branches and len(branches) < BRANCHES_PER_REQUEST_MAX:
+                    branches[bid] = (_OPEN, now, parent, description, None, ())
                     request.open += 1
                     delta += 1
                 else:
-                    delta += self._merge(request, bid, (_OPEN, now, body, None, ()))
+                    new = (_OPEN, now, parent, description, None, ())
+                    delta += self._merge(request, bid, new)
             elif kind == _K_WRITE:
                 store, value = next_write()
                 positions = request.positions
@@ -158,15 +161,15 @@ class Requests:
                 branches = request.branches
                 old = branches.get(bid)
                 if old is not None and old[0] <= _ADOPTED:
-                    branches[bid] = (_CLOSED, old[1], old[2], old[3], (body,))
+                    branches[bid] = (_CLOSED, old[1], old[2], old[3], old[4], (body,))
                     request.open -= 1
                     delta -= 1
                 else:
-                    delta += self._merge(request, bid, (_CLOSED, now, None, None, (body,)))
+                    delta += self._merge(request, bid, (_CLOSED, now, 0, None, None, (body,)))
                 if bid in watched:
                     self.woken.append(bid)
             elif kind == _K_ADOPT:
-                delta += self._merge(request, bid, (_ADOPTED, now, None, next_adopt(), ()))
+                delta += self._merge(request, bid, (_ADOPTED, now, 0, None, next_adopt(), ()))
             else:
                 delta += self._rare(request, kind, bid, next(columns[kind]), now)
         self.open = opened_before + delta
@@ -194,7 +197,7 @@ class Requests:
         """A branch ended without a close. Returns the change in open branches."""
         if bid in self.watched_bids:
             self.woken.append(bid)
-        return self._merge(request, bid, (int(rank), now, None, None, ()))
+        return self._merge(request, bid, (int(rank), now, 0, None, None, ()))
 
     def _mark(self, request: Request, store: str, unanswered: bool) -> None:
         unknown = request.unknown = request.unknown or {}
@@ -230,7 +233,7 @@ class Requests:
             change = 1 if new[0] <= _ADOPTED else 0
         else:
             joined = joined_branch(old, new)
-            if len(joined[4]) > CLOSES_PER_BRANCH_MAX:
+            if len(joined[5]) > CLOSES_PER_BRANCH_MAX:
                 request.incomplete = True
                 return 0
             branches[bid] = joined
@@ -241,19 +244,13 @@ class Requests:
 
 def joined_branch(one: Branch, other: Branch) -> Branch:
     """The join of two reports on one branch."""
-    closes = one[4]
-    if other[4] and other[4] != closes:
-        closes = tuple(sorted({*closes, *other[4]})) if closes else other[4]
-    return (
-        max(one[0], other[0]),
-        min(one[1], other[1]),
-        _higher(one[2], other[2]),
-        _higher(one[3], other[3]),
-        closes,
-    )
-
-
-def _higher(one: Any, other: Any) -> Any:
-    if one is None or other is None or one == other:
-        return other if one is None else one
-    return max(one, other)
+    parent, description = one[2], one[3]
+    if other[3] is not None and (description is None or (parent, description) < other[2:4]):
+        parent, description = other[2], other[3]
+    adopter = one[4]
+    if other[4] is not None and (adopter is None or adopter < other[4]):
+        adopter = other[4]
+    closes = one[5]
+    if other[5] and other[5] != closes:
+        closes = tuple(sorted({*closes, *other[5]})) if closes else other[5]
+    return max(one[0], other[0]), min(one[1], other[1]), parent, description, adopter, closes

@@ -52,8 +52,8 @@ def show(core: Core, rid: Rid) -> RequestView | None:
     if request is None:
         return None
     branches: list[BranchView] = []
-    for bid, (rank, _, opened, adopter, _) in sorted(request.branches.items()):
-        work, parent, zone, service, region, tag = opened or (0, 0, "", "", "", "")
+    for bid, (rank, _, parent, opened, adopter, _) in sorted(request.branches.items()):
+        work, zone, service, region, tag = opened or (0, "", "", "", "")
         if adopter is not None:
             service, region = adopter[0] or service, adopter[1] or region
         kind = Work(work).name.lower() if work else ""

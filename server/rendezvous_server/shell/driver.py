@@ -24,7 +24,7 @@ from rendezvous_server.core import (
     StreamId,
 )
 from rendezvous_server.core.keys import key_of, parts_of
-from rendezvous_server.limits import GROUP_RECORDS_MAX, PENDING_BYTES_MAX, TICK_S
+from rendezvous_server.limits import GROUP_RECORDS_MAX, PENDING_BYTES_MAX, SLICE_S, TICK_S
 from rendezvous_server.shell.logs import Log
 from rendezvous_server.shell.records import record_of, record_of_batch
 
@@ -48,10 +48,9 @@ class Driver:
         self._room = asyncio.Event()
         self._room.set()
         self._closing = False
+        self._give_way_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self.failure: BaseException | None = None
-        """Why the driver stopped, if it did: the log failed."""
 
     def start(self) -> asyncio.Task[None]:
         """Begin. The task returned ends only with :meth:`close` or when the log fails."""
@@ -117,27 +116,24 @@ class Driver:
     async def _run(self) -> None:
         durable: list[_Pending] = []
         first = 0
-        try:
-            while True:
-                group = self._next_group()
-                if not group and not durable:
-                    if self._closing:
-                        return
-                    await self._work.wait()
-                    continue
-                appending = (
-                    asyncio.ensure_future(self._log.append([each.record for each in group]))
-                    if group
-                    else None
-                )
-                for offset, each in enumerate(durable):
-                    await self._apply(first + offset, each)
-                durable = group
-                if appending is not None:
-                    first = await appending - len(group) + 1
-        except BaseException as exc:
-            self.failure = exc
-            raise
+        while True:
+            group = self._next_group()
+            if not group and not durable:
+                if self._closing:
+                    return
+                await self._work.wait()
+                continue
+            appending = None
+            if group:
+                appending = asyncio.create_task(self._append_to_log(group))
+            for offset, each in enumerate(durable):
+                await self._apply(first + offset, each)
+            durable = group
+            if appending is not None:
+                first = await appending - len(group) + 1
+
+    async def _append_to_log(self, group: list[_Pending]) -> int:
+        return await self._log.append([each.record for each in group])
 
     def _next_group(self) -> list[_Pending]:
         self._work.clear()
@@ -151,15 +147,17 @@ class Driver:
         return group
 
     async def _apply(self, index: int, pending: _Pending) -> None:
+        """Apply one entry, giving way whenever half a millisecond is used up."""
         applying = self.core.applying(index, pending.entry, pending.stream)
         while True:
+            if time.perf_counter() >= self._give_way_at:
+                await asyncio.sleep(0)
+                self._give_way_at = time.perf_counter() + SLICE_S
             try:
                 next(applying)
             except StopIteration as end:
                 self.perform(end.value)
-                break
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
+                return
 
     # --- time -----------------------------------------------------------------------
 

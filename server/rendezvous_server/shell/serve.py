@@ -4,7 +4,6 @@ import asyncio
 import gc
 import secrets
 import signal
-import time
 from collections.abc import Callable
 
 import grpc
@@ -14,14 +13,16 @@ from rendezvous_api.errors import BadConfig
 from rendezvous_api.ids import LogId, word
 from rendezvous_api.v1 import rendezvous_pb2_grpc as rpc
 from rendezvous_server.config import Config
-from rendezvous_server.core import Core
 from rendezvous_server.limits import DRAIN_S, MESSAGE_BYTES_MAX
 from rendezvous_server.shell.connections import Connections
 from rendezvous_server.shell.driver import Driver
+from rendezvous_server.shell.extras import Extras
 from rendezvous_server.shell.logs import Log
 from rendezvous_server.shell.logs.memory import MemoryLog
+from rendezvous_server.shell.logs.sqlite import SqliteLog
+from rendezvous_server.shell.metrics import Health, HttpPort
 from rendezvous_server.shell.queries import Queries
-from rendezvous_server.shell.records import entry_of
+from rendezvous_server.shell.recovery import keep_snapshots, recover
 from rendezvous_server.shell.sidecars import Sidecars
 
 _OPTIONS = (
@@ -36,16 +37,9 @@ _OPTIONS = (
 
 def open_log(config: Config) -> Log:
     """The log that the settings name. Raises :class:`BadConfig`."""
+    if config.log == "sqlite":
+        return SqliteLog(config.path)
     return MemoryLog(LogId(word(secrets.randbits(64))))
-
-
-def recover(log: Log) -> Core:
-    """The core as the log's records left it."""
-    core = Core(log.id)
-    for index, record in log.read(0):
-        core.apply(index, entry_of(record))
-    core.recovered(time.time())
-    return core
 
 
 async def serve(config: Config, ready: Callable[[str], None]) -> None:
@@ -64,25 +58,49 @@ async def serve(config: Config, ready: Callable[[str], None]) -> None:
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers((sidecars.handler(),))
     rpc.add_QueriesServicer_to_server(Queries(driver, connections), server)
+    extras = Extras(server)
+    health = Health()
+    http = HttpPort(core, config.region, health)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    address = await _listen(server, http, config)
+    driving = driver.start()
+    keeping = asyncio.create_task(keep_snapshots(core, log))
+    await server.start()
+    await extras.serving(True)
+    health.ready = True
+    ready(address)
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({stop, driving, keeping}, return_when=asyncio.FIRST_COMPLETED)
+    health.ready = False
+    await extras.serving(False)
+    stop.cancel()
+    keeping.cancel()
+    sidecars.close()
+    await driver.close()
+    connections.finish()
+    await server.stop(DRAIN_S)
+    await http.close()
+    await asyncio.gather(stop, keeping, return_exceptions=True)
+    await log.close()
+    for task in (driving, keeping):
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            raise failure
+
+
+async def _listen(server: grpc.aio.Server, http: HttpPort, config: Config) -> str:
+    """Open both ports; returns gRPC's as HOST:PORT. Raises :class:`BadConfig`."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     try:
         port = server.add_insecure_port(f"{host}:{config.port}")
     except RuntimeError as exc:
         raise BadConfig("--listen", f"{host}:{config.port}", "cannot listen there") from exc
-    driving = driver.start()
-    await server.start()
-    ready(f"{host}:{port}")
-    stop = asyncio.create_task(stopping.wait())
-    await asyncio.wait({stop, driving}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    sidecars.close()
-    await driver.close()
-    connections.finish()
-    await server.stop(DRAIN_S)
-    await log.close()
-    if driver.failure is not None:
-        raise driver.failure
+    if config.metrics_port is not None:
+        try:
+            await http.start(config.host, config.metrics_port)
+        except OSError as exc:
+            wanted = f"cannot listen there: {exc.strerror}"
+            raise BadConfig("--metrics-port", str(config.metrics_port), wanted) from exc
+    return f"{host}:{port}"
