@@ -6,6 +6,7 @@ in order. What it prints goes to a file in the folder given.
 
 import http.client
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -44,7 +45,10 @@ class Process:
     ) -> None:
         self.name = name
         self.command = list(command)
-        self.environment = dict(os.environ if environment is None else environment)
+        # A name of its own, not a value: in a test of a test fixture both marks must stay.
+        self._mark = f"TESTING_PROCESS_{secrets.token_hex(8)}"
+        inherited = os.environ if environment is None else environment
+        self.environment = {**inherited, self._mark: name}
         self.directory = directory
         self.log = folder / f"{name}.log"
         self.starts = 0
@@ -121,8 +125,8 @@ class Process:
             raise ProcessFailed(f"{self.name} did not end in {within_s} s") from exc
 
     def tree(self) -> list[Member]:
-        """The process and its descendants; empty when it does not run."""
-        return tree(self._child.pid) if self._child is not None else []
+        """The process and all that came from it, daemons too; empty before the first start."""
+        return tree(self._child.pid, self._mark) if self._child is not None else []
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process itself."""

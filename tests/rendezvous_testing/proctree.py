@@ -45,18 +45,18 @@ def member(pid: int) -> Member | None:
     )
 
 
-def tree(root: int) -> list[Member]:
-    """``root``, all its living descendants, and whoever else is of the session that ``root`` leads.
+def tree(root: int, mark: str = "") -> list[Member]:
+    """``root``, all its living descendants, whoever else is of the session that ``root`` leads, and
+    whoever has the variable ``mark`` in the environment it was started with.
 
-    The session holds what a dead parent has left behind.
+    Session and mark find what a dead or forgetful parent has left behind.
     """
     everyone = [
         found
         for entry in os.listdir("/proc")
-        if entry.isdigit()
-        if (found := member(int(entry))) is not None
+        if entry.isdigit() and (found := member(int(entry))) is not None
     ]
-    members = [one for one in everyone if root in (one.pid, one.session)]
+    members = [one for one in everyone if root in (one.pid, one.session) or _has(one.pid, mark)]
     pids = {one.pid for one in members} | {root}
     for one in members:
         for other in everyone:
@@ -64,6 +64,16 @@ def tree(root: int) -> list[Member]:
                 pids.add(other.pid)
                 members.append(other)
     return members
+
+
+def _has(pid: int, mark: str) -> bool:
+    if not mark:
+        return False
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False  # it has ended, or is someone else's
+    return any(entry.startswith(f"{mark}=".encode()) for entry in environment.split(b"\0"))
 
 
 def alive(known: Member) -> bool:

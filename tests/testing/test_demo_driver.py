@@ -98,7 +98,7 @@ def test_a_run_with_kills(fault: str, folder: Path) -> None:
     options = Options(posts=1_500, delay_ms=0.0, jitter_ms=0.0, faults=True)
     console = quiet()
     run = run_plan(Plan("kill", "enforce", fault), options, folder, console, DOUBLES)
-    assert (run.errors, run.faults_failed) == ([], [])
+    assert (run.errors, run.broken) == ([], [])
     assert len(run.kills) == KILLS_PER_RUN == printed(console).count("kill -9")
     assert len(run.samples) + run.lost == options.posts
     assert (run.lost > 0) == (fault == "writer")
@@ -119,6 +119,16 @@ def test_a_part_that_does_not_come_back_ends_the_demo(folder: Path) -> None:
     with pytest.raises(DemoFailed, match=r"(?s)metadata-server.*the log is broken"):
         run_plan(Plan("kill", "enforce", "server"), options, folder, quiet(), parts)
     assert [one.command for one in tree(os.getpid()) if str(folder) in one.command] == []
+
+
+def test_a_part_that_ends_by_itself_fails_the_run(folder: Path) -> None:
+    code = "import time; print('listening on it', flush=True); time.sleep(1.5); exit('crashed')"
+    parts = Parts(launcher=DOUBLES.launcher, server=[sys.executable, "-c", code])
+    options = Options(posts=50, delay_ms=0.0, jitter_ms=0.0)
+    run = run_plan(Plan("enforce", "enforce"), options, folder, quiet(), parts)
+    (sentence,) = run.broken
+    assert sentence.startswith("metadata-server has ended") and "crashed" in sentence
+    assert sentence in failures(run)
 
 
 def test_the_run_without_server_has_no_sidecar(folder: Path) -> None:

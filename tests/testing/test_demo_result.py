@@ -74,7 +74,7 @@ def test_a_read_without_verdict_fails_the_run(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "observe", "enforce", "no-server"])
 def test_errors_missing_answers_and_failed_faults_fail_any_run(kind: str) -> None:
-    bad = Run(kind, kind, errors=["HTTP 500", "HTTP 502"], faults_failed=["no new sidecar"])
+    bad = Run(kind, kind, errors=["HTTP 500", "HTTP 502"], broken=["no new sidecar"])
     assert failures(bad)[:3] == [
         "no new sidecar",
         "2 application errors, the first: HTTP 500",

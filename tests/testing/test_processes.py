@@ -93,6 +93,18 @@ def test_an_orphan_still_belongs_to_the_tree(processes: Processes) -> None:
     assert not alive(child)
 
 
+def test_a_daemon_still_belongs_to_the_tree(processes: Processes) -> None:
+    code = "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+    code += "        print('child', os.getpid(), flush=True); time.sleep(600)\n"
+    code += "    os._exit(0)\nos.wait(); time.sleep(600)"
+    process = processes.start("forks", python(code))
+    daemon = child_of(process.wait_for_line("child"))
+    assert daemon.session not in (process.pid, daemon.pid)
+    assert {one.pid for one in process.tree()} == {process.pid, daemon.pid}
+    process.kill()
+    assert not alive(daemon)
+
+
 def test_usage_counts_children_that_have_ended(processes: Processes) -> None:
     code = "import subprocess, sys, time\n"
     code += "subprocess.run([sys.executable, '-c', 'for _ in range(20_000_000): pass'])\n"

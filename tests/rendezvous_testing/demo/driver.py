@@ -172,6 +172,7 @@ async def _measure(
         alone = await load.run(SERIAL_POSTS, concurrency=1, outcome=Outcome(run.serial, run.errors))
         run.lost += alone.lost
         await _settle(plan)
+        run.broken += topology.ended()
     return before
 
 

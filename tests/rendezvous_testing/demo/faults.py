@@ -53,13 +53,13 @@ async def inject(
 ) -> None:
     """Kill :data:`FAULTS`' ``fault`` several times while the load runs, and see it come back.
 
-    What was killed goes to ``run.kills``, what did not happen as it must to ``run.faults_failed``.
+    What was killed goes to ``run.kills``, what did not happen as it must to ``run.broken``.
     """
     done: str | None
     for number in range(KILLS_PER_RUN):
         await milestones.wait(number)
         if milestones.done >= milestones.posts:
-            run.faults_failed.append(
+            run.broken.append(
                 f"only {number} of {KILLS_PER_RUN} kills fell into the load; use more --posts"
             )
             return
@@ -110,7 +110,7 @@ async def _kill_sidecar(topology: Topology, service: str, run: Run) -> str | Non
             return f"kill -9 {killed} (sidecar of {service}), a new one after {_since(begin)}"
         await asyncio.sleep(POLL_S)
     what = "had no sidecar to kill" if killed is None else "got no new sidecar"
-    run.faults_failed.append(f"the {service} {what} within {RESTART_S:g} s")
+    run.broken.append(f"the {service} {what} within {RESTART_S:g} s")
     return None
 
 

@@ -51,7 +51,8 @@ class Usage:
 @dataclass(slots=True)
 class Run:
     """One run's outcome. ``kind`` says what must hold; ``lost`` are calls in flight to, or refused
-    by, a killed service; ``serial`` are the posts sent one at a time."""
+    by, a killed service; ``serial`` are the posts sent one at a time; ``broken`` says which process
+    ended of itself, or did not come back."""
 
     name: str
     kind: str
@@ -60,7 +61,7 @@ class Run:
     errors: list[str] = field(default_factory=list[str])
     lost: int = 0
     kills: list[str] = field(default_factory=list[str])
-    faults_failed: list[str] = field(default_factory=list[str])
+    broken: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
     usage: dict[str, Usage] = field(default_factory=dict[str, Usage])
     verdicts: Verdicts | None = None
@@ -87,7 +88,7 @@ def quantile(values: Iterable[float], fraction: float) -> float:
 
 def failures(run: Run) -> list[str]:
     """What must not have happened in this run, one sentence each; empty when all is well."""
-    out: list[str] = list(run.faults_failed)
+    out: list[str] = list(run.broken)
     if run.errors:
         out.append(f"{len(run.errors)} application errors, the first: {run.errors[0]}")
     if not run.samples:

@@ -20,6 +20,7 @@ from rendezvous_testing.processes import Process, Processes
 from rendezvous_testing.valkey import start_server
 
 SIDECAR = "rendezvous_sidecar"
+_LAUNCHER_NAMES = ("rendezvous-instrument", "rendezvous_instrumentation.launcher")
 SERVER = "metadata-server"
 SERVICES = {"writer": "eu", "notifier": "eu", "reader": "us"}
 
@@ -130,6 +131,14 @@ class Topology:
             self._killed[role] = self._killed.get(role, 0.0) + used.cpu_s
         self._by_name[name].kill()
 
+    def ended(self) -> list[str]:
+        """Those that do not run any more, each with the end of its log."""
+        return [
+            f"{name} has ended; its log:\n{process.log_tail()}"
+            for name, process in self._by_name.items()
+            if not process.running
+        ]
+
     def usage(self) -> dict[str, Usage]:
         """CPU and memory so far: services, sidecars, metadata server, stores and link.
 
@@ -146,7 +155,8 @@ class Topology:
         for one in self._by_name[name].tree():
             role = "stores and link"
             if name in SERVICES:
-                role = "sidecars" if SIDECAR in one.command else "services"
+                ours = any(word in one.command for word in (SIDECAR, *_LAUNCHER_NAMES))
+                role = "sidecars" if ours else "services"
             elif name == SERVER:
                 role = "metadata server"
             total[role] = total.get(role, Usage()) + Usage(one.cpu_s, one.rss_bytes)
