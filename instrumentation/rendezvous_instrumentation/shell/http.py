@@ -3,9 +3,12 @@
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from rendezvous_api.carrier import BAGGAGE, KEY, members_in, with_member
+from rendezvous_api import codec
+from rendezvous_api.carrier import BAGGAGE, KEY, members_in, with_member, without_member
+from rendezvous_api.errors import MalformedContext
 from rendezvous_instrumentation.shell import calls
 from rendezvous_instrumentation.shell.calls import Call
+from rendezvous_instrumentation.shell.current import SCOPE
 from rendezvous_instrumentation.shell.entries import Entry, enter
 
 HEADER = KEY
@@ -21,6 +24,34 @@ def begin_call(host: str | None, port: int | None) -> Call | None:
 def put(headers: MutableMapping[str, str], call: Call) -> None:
     """Our member first in the baggage header, the user's others to the letter."""
     headers[BAGGAGE] = with_member(headers.get(BAGGAGE), call.text)
+
+
+def hide(headers: MutableMapping[str, str]) -> None:
+    """Take our member out of what goes to a host outside the allow-list: a tracer that extracted
+    the baggage of the incoming call has put it there."""
+    baggage = headers.get(BAGGAGE)
+    if baggage is not None:
+        others = without_member(baggage)
+        if others:
+            headers[BAGGAGE] = others
+        else:
+            del headers[BAGGAGE]
+
+
+def already_in(get_all: Callable[[str], list[str]]) -> bool:
+    """Whether the running code works for this very call: a server's layer above, of another
+    protocol (WSGI inside ASGI), has adopted it."""
+    scope = SCOPE.get()
+    if scope is None:
+        return False
+    for header in get_all(BAGGAGE):
+        for member in members_in(header):
+            try:
+                context = codec.decode(member)
+            except MalformedContext:
+                continue
+            return context.rid == scope.cell.rid and context.branch == scope.bid
+    return False
 
 
 def enter_with(get_all: Callable[[str], list[str]]) -> Entry:
