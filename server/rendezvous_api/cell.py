@@ -13,6 +13,7 @@ from rendezvous_api.ids import Bid, LogId, Origin, Rid, StoreKey, Zone, lane_of
 from rendezvous_api.limits import LINKS_MAX
 
 K = TypeVar("K")
+V = TypeVar("V", bound=int)
 
 _MORE, _INCOMPLETE, _CONTINUES = int(Flags.MORE), int(Flags.INCOMPLETE), int(Flags.CONTINUES)
 _DEPENDS = _MORE | _INCOMPLETE | int(Flags.JOINED)
@@ -21,6 +22,7 @@ _NO_BIDS: frozenset[Bid] = frozenset()
 _ZONE_NUMBER_MAX = 2**64 - 1
 """The last child zone that a context can name; beyond it zones share that number."""
 
+# Mappings are replaced, never changed: they are iterated without the lock, and contexts share them.
 # The raw lock: nothing inside a critical section here can switch greenlets, and ``threading`` must
 # not be imported before the application decides whether to monkey-patch it.
 
@@ -52,11 +54,11 @@ class Cell:
         self.rid = rid
         self.lane = lane_of(rid)
         self.links: set[Rid] = set()
-        self.positions: dict[StoreKey, int] = {}
-        self.unknown: dict[StoreKey, bool] = {}
+        self.positions: Mapping[StoreKey, int] = {}
+        self.unknown: Mapping[StoreKey, bool] = {}
         self.unresolved: set[Bid] = set()
-        self.logs: dict[LogId, int] = {}
-        self.origins: dict[Origin, int] = {}
+        self.logs: Mapping[LogId, int] = {}
+        self.origins: Mapping[Origin, int] = {}
         self.child_zones: dict[Zone, int] = {}
         self.time = 0
         self._bits = 0
@@ -107,15 +109,15 @@ class Cell:
             if rid != self.rid:
                 self._link(rid)
         if context.positions:
-            _raise_to(self.positions, context.positions)
-        for store, unanswered in context.unknown.items():
-            self.unknown[store] = unanswered or self.unknown.get(store, False)
+            self.positions = _maxima(self.positions, context.positions)
+        if context.unknown:
+            self.unknown = _maxima(self.unknown, context.unknown)
         if context.unresolved:
             self.unresolved |= context.unresolved
         if context.logs:
-            _raise_to(self.logs, context.logs)
+            self.logs = _maxima(self.logs, context.logs)
         if context.origins:
-            _raise_to(self.origins, context.origins)
+            self.origins = _maxima(self.origins, context.origins)
         if context.time and (not self.time or context.time < self.time):
             self.time = context.time
         self._bits |= +context.flags & ~_CONTINUES
@@ -130,22 +132,22 @@ class Cell:
         """A write of this request is at ``value`` in ``store``; a negative value is no position."""
         with self._lock:
             if value < 0:
-                self.unknown[store] = self.unknown.get(store, False)
+                self.unknown = {store: False, **self.unknown}
             elif value > self.positions.get(store, -1):
-                self.positions[store] = value
+                self.positions = {**self.positions, store: value}
 
     def saw_event(self, origin: Origin, seq: int, now: int) -> None:
         """This process numbered an event of this request; ``now`` in Unix seconds."""
         with self._lock:
             if seq > self.origins.get(origin, 0):
-                self.origins[origin] = seq
+                self.origins = {**self.origins, origin: seq}
             if not self.time:
                 self.time = now
 
     def mark_unknown(self, store: StoreKey, *, unanswered: bool) -> None:
         """A write to ``store`` has an unknown position, or an unknown outcome (``unanswered``)."""
         with self._lock:
-            self.unknown[store] = unanswered or self.unknown.get(store, False)
+            self.unknown = _maxima(self.unknown, {store: unanswered})
 
     def head_seen(self, store: StoreKey, value: int) -> None:
         """A head of ``store``, asked after an answered write of unknown position, resolves it.
@@ -155,9 +157,8 @@ class Cell:
         """
         with self._lock:
             if self.unknown.get(store) is False:
-                if value > self.positions.get(store, -1):
-                    self.positions[store] = value
-                del self.unknown[store]
+                self.positions = _maxima(self.positions, {store: value})
+                self.unknown = {key: mark for key, mark in self.unknown.items() if key != store}
 
     def resolved(self, answer: Context, asked: Context, now: int) -> None:
         """Take a resolve's complete answer for the frontier and unresolved calls of ``asked``.
@@ -173,9 +174,11 @@ class Cell:
             # Additions come first and removals after: readers without the lock see too much,
             # never too little.
             self.unresolved -= asked.unresolved - answer.unresolved
-            for origin, seq in asked.origins.items():
-                if self.origins.get(origin, seq + 1) <= seq:
-                    del self.origins[origin]
+            self.origins = {
+                origin: seq
+                for origin, seq in self.origins.items()
+                if seq > asked.origins.get(origin, -1)
+            }
             if self.origins or not _covers(self.logs, asked.logs, answer.logs):
                 return
             if asked.flags & Flags.MORE and not answer.flags & Flags.MORE:
@@ -199,34 +202,38 @@ class Cell:
         """The context to send now. ``acks`` gives, per origin of this process, the highest
         acknowledged seq and the log and index that hold it: those entries travel as log indexes."""
         with self._lock:
-            logs, origins = self.logs, self.origins
             if acks:
-                for origin in [o for o in origins if o in acks]:
+                for origin in [name for name in self.origins if name in acks]:
                     seq, log, index = acks[origin]
-                    if origins[origin] <= seq:
-                        del origins[origin]
-                        if index > logs.get(log, 0):
-                            logs[log] = index
+                    if self.origins[origin] <= seq:
+                        self.logs = _maxima(self.logs, {log: index})
+                        self.origins = {k: v for k, v in self.origins.items() if k != origin}
             return Context(
                 self.rid,
                 branch,
                 zone,
                 self.child_zones.get(zone, 0),
                 frozenset(self.links) if self.links else _NO_LINKS,
-                dict(self.positions),
-                dict(self.unknown),
+                self.positions,
+                self.unknown,
                 frozenset(self.unresolved) if self.unresolved else _NO_BIDS,
-                dict(logs),
-                dict(origins),
+                self.logs,
+                self.origins,
                 self.time,
                 FLAGS[self._bits | +flags],
             )
 
 
-def _raise_to(into: dict[K, int], other: Mapping[K, int]) -> None:
+def _maxima(known: Mapping[K, V], other: Mapping[K, V]) -> Mapping[K, V]:
+    """The higher value of each key of both; ``known`` itself where ``other`` adds nothing."""
+    if not known:
+        return other
+    grown: dict[K, V] | None = None
     for key, value in other.items():
-        if value > into.get(key, -1):
-            into[key] = value
+        if value > known.get(key, -1):
+            grown = dict(known) if grown is None else grown
+            grown[key] = value
+    return known if grown is None else grown
 
 
 def _covers(logs: Mapping[LogId, int], *known: Mapping[LogId, int]) -> bool:

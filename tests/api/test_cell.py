@@ -250,6 +250,28 @@ def test_a_cut_context_is_not_changed_by_what_the_cell_learns_later() -> None:
     assert sent == Context(RID, Bid(1), positions={STORE: 1})
 
 
+def test_what_was_received_is_not_changed_by_what_the_cell_learns_later() -> None:
+    received = Context(
+        RID, positions={STORE: 1}, unknown={ANY: False}, logs={LOG: 1}, origins={THEIRS: 1}
+    )
+    cell = merged(received)
+    held = (cell.positions, cell.unknown, cell.logs, cell.origins)
+    before = [dict(mapping) for mapping in held]
+    cell.wrote(STORE, 2)
+    cell.wrote(ELSEWHERE, 2)
+    cell.wrote(ELSEWHERE, -1)
+    cell.mark_unknown(STORE, unanswered=True)
+    cell.saw_event(THEIRS, 2, now=9)
+    cell.saw_event(MINE, 1, now=9)
+    cell.merge(Context(RID, logs={LOG: 2, LOG_2: 2}, unknown={ANY: True}))
+    cell.head_seen(ELSEWHERE, 3)
+    cell.resolved(Context(RID), cell.cut(Bid(0), (), {MINE: (1, LOG, 9)}), now=9)
+    assert [dict(mapping) for mapping in held] == before
+    assert received.positions == {STORE: 1}
+    assert (cell.positions, cell.unknown) == ({STORE: 2, ELSEWHERE: 3}, {ANY: True, STORE: True})
+    assert (cell.origins, cell.logs) == ({}, {LOG: 9, LOG_2: 2})
+
+
 def test_child_zones_are_numbered_once() -> None:
     cell = merged(Context(RID, zone=(4,), child_zones=2))
     assert [cell.next_child_zone((4,)) for _ in range(2)] == [(4, 2), (4, 3)]
@@ -385,6 +407,7 @@ def test_many_threads_lose_nothing_and_send_whole_contexts() -> None:
             for step in range(1, rounds + 1):
                 cell.wrote(store, step)
                 cell.saw_event(origin, step, now=1000 + number)
+                assert {key: seq for key, seq in cell.origins.items()}[origin] == step
                 cell.mark(Flags(1 << (step % 3)))
                 zones[number].append(cell.next_child_zone(()))
                 sent = cell.cut(Bid(number), (), {origin: (step - 1, LOG, step)})
