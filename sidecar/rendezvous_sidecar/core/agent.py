@@ -340,9 +340,9 @@ class Agent:
 
     def _on_message(self, message: pb.ToSidecar, now: float) -> None:
         kind = message.WhichOneof("message")
-        if not self.connected and kind != "welcome":
+        if self.connected == (kind == "welcome"):
             self.counts[Count.SERVER_MALFORMED] += 1
-            self._rotate("the server's first message is not a welcome", now)
+            self._rotate("the server does not begin with a welcome, or says it twice", now)
             return
         match kind:
             case "ack":
@@ -378,7 +378,7 @@ class Agent:
 
     def _renew_lease(self, now: float) -> None:
         self._lease_due = now + self._lease_s
-        names = [name for source in self._sources.values() for name in source.names]
+        names = [name for source in self._sources.values() for name in source.names()]
         self._desk.send(pb.FromSidecar(lease=pb.Lease(incarnations=names)))
 
     def _on_ack(self, ack: pb.Ack, now: float) -> None:
@@ -422,8 +422,11 @@ class Agent:
         if not lane.succeed(successor.incarnation, successor.after, successor.successor):
             self._break(lane, f"the server wants what follows {successor.after}, freed long ago")
             return
-        source.names[successor.successor] = None
         self._routes[successor.successor, lane.number] = (source, lane)
+        lane.known_as.add(successor.successor)
+        for name in lane.known_as.difference(lane.names):
+            lane.known_as.remove(name)
+            del self._routes[name, lane.number]
         self._outgoing.settle(lane)
         self._outgoing.ready(lane)
 
@@ -461,7 +464,7 @@ class Agent:
             if source.held:
                 continue
             if self.connected:
-                for name in source.names:
+                for name in source.names():
                     self._desk.send(pb.FromSidecar(ended=pb.Ended(incarnation=name)))
                 self.counts[Count.PROCESSES_ENDED] += 1
                 self._forget(source)
@@ -473,8 +476,8 @@ class Agent:
         del self._sources[source.incarnation]
         for lane in source.lanes.values():
             self._questions.lost.pop(_origin(lane), None)
-            for name in source.names:
-                self._routes.pop((name, lane.number), None)
+            for name in lane.known_as:
+                del self._routes[name, lane.number]
 
 
 def _origin(lane: Lane) -> Origin:

@@ -46,6 +46,7 @@ class Lane:
         "ack",
         "acked",
         "broken_from",
+        "known_as",
         "number",
         "owner",
         "received",
@@ -66,6 +67,8 @@ class Lane:
         """A batch with events of this lane was refused: it travels alone until one is applied."""
         self.broken_from: int | None = None
         """The first seq that was given up; nothing from there on is kept, sent or acknowledged."""
+        self.known_as = {owner}
+        """Incarnations whose acks the agent hands to this lane."""
         self._events: deque[Item] = deque()
         self._segments = [Segment(owner, 0, first - 1)]
 

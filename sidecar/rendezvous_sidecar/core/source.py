@@ -8,7 +8,7 @@ from rendezvous_sidecar.core.lane import Lane
 class Source:
     """What the sidecar knows of one incarnation, from its first Hello until its end was told."""
 
-    __slots__ = ("_acks", "acked_at", "incarnation", "lanes", "names", "pid", "process")
+    __slots__ = ("_acks", "acked_at", "incarnation", "lanes", "pid", "process")
 
     def __init__(self, incarnation: int, pid: int) -> None:
         self.incarnation = incarnation
@@ -16,8 +16,6 @@ class Source:
         self.process: int | None = None
         """The channel that it speaks on; None while it has none."""
         self.lanes: dict[int, Lane] = {}
-        self.names: dict[int, None] = {incarnation: None}
-        """Every incarnation under which a server may know it: its own and all successors."""
         self.acked_at = float("-inf")
         """When it was last sent acks."""
         self._acks: dict[int, tuple[int, LogId, int]] = {}
@@ -26,6 +24,13 @@ class Source:
     def held(self) -> int:
         """Events that no server has acknowledged."""
         return sum(lane.held for lane in self.lanes.values())
+
+    def names(self) -> list[int]:
+        """The incarnations under which servers may wait for more of it: its own and successors."""
+        names = {self.incarnation: None}
+        for lane in self.lanes.values():
+            names.update(dict.fromkeys(lane.names))
+        return list(names)
 
     @property
     def owes_acks(self) -> bool:

@@ -24,7 +24,7 @@ from rendezvous_sidecar.core.steps import (
     Tick,
     Warn,
 )
-from rendezvous_sidecar.limits import DRAIN_S
+from rendezvous_sidecar.limits import DRAIN_S, ENDED_GRACE_S
 from rendezvous_sidecar.shell.channel import Channel, peer_of
 from rendezvous_sidecar.shell.health import metrics_text, serve_health
 from rendezvous_sidecar.shell.listening import listening
@@ -76,7 +76,7 @@ class Sidecar:
                     uplink.result()  # it never returns: raise what ended it
                 self._loop.remove_reader(listener)
                 self._listening = False
-                await self._drain()
+                await self._drain(uplink)
             finally:
                 for task in (uplink, watch, stop):
                     task.cancel()
@@ -162,7 +162,7 @@ class Sidecar:
     # The end.
 
     async def _watch_parent(self) -> None:
-        """Return once the parent is gone and so are all processes; never without a parent."""
+        """Return once the parent is gone and so are all channels; never without a parent."""
         pid = self._config.parent_pid
         if pid is None:
             await asyncio.Event().wait()
@@ -172,7 +172,12 @@ class Sidecar:
         while True:
             self._sweep()
             if not self._channels:
-                return
+                # One may be about to connect, or wait in the socket's backlog already.
+                connected = self._connected
+                await asyncio.sleep(ENDED_GRACE_S)
+                if self._connected == connected:
+                    return
+                continue
             self._changed.clear()
             await self._changed.wait()
 
@@ -180,7 +185,7 @@ class Sidecar:
         for process in [p for p, channel in self._channels.items() if not channel.open]:
             self._dropped += self._channels.pop(process).dropped
 
-    async def _drain(self) -> None:
+    async def _drain(self, uplink: asyncio.Task[None]) -> None:
         """Deliver what is held, for a bounded time; processes keep what was not acknowledged."""
         for channel in list(self._channels.values()):
             channel.read_all()
@@ -190,6 +195,9 @@ class Sidecar:
                 while not self._agent.drained:
                     self._changed.clear()
                     await self._changed.wait()
+                if self._agent.connected:
+                    self._uplink.finish()
+                    await asyncio.wait((uplink,))
         except TimeoutError:
             _log.warning("ended with %d events undelivered", self._agent.held)
 

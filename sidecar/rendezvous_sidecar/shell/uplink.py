@@ -36,6 +36,7 @@ class Uplink:
         self._batches: deque[FromSidecar] = deque()
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
+        self._finishing = False
         self._reason = ""
         self._told = ""
 
@@ -53,12 +54,19 @@ class Uplink:
             self._reason = reason
             self._over.set()
 
+    def finish(self) -> None:
+        """Send what is queued and end the stream; :meth:`run` returns once the server has, too."""
+        self._finishing = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Keep a stream open until cancelled. A server whose stream broke is tried once more before
-        the next one, because a restart is likelier than a loss; back-off begins after a round in
-        which nobody welcomed us."""
+        """Keep a stream open until cancelled, or :meth:`finish`.
+
+        A server whose stream broke is tried once more before the next one, because a restart is
+        likelier than a loss; back-off begins after a round in which nobody welcomed us.
+        """
         at, failed, pause = 0, 0, BACK_OFF_MIN_S
-        while True:
+        while not self._finishing:
             if await self._serve(self._servers[at]):
                 failed, pause = 0, BACK_OFF_MIN_S
                 continue
@@ -100,7 +108,8 @@ class Uplink:
                 call.cancel()
                 _, error = await asyncio.gather(over, reading, return_exceptions=True)
                 self._take(StreamDown(stream))
-        self._say(server, error)
+        if not self._finishing:
+            self._say(server, error)
         return self._welcomed
 
     async def _read(self, stream: int, call: "StreamStreamCall[FromSidecar, ToSidecar]") -> None:
@@ -115,6 +124,8 @@ class Uplink:
         while stream == self._stream:
             while self._urgent or self._batches:
                 yield (self._urgent or self._batches).popleft()
+            if self._finishing:
+                return
             self._wake.clear()
             await self._wake.wait()
 
