@@ -41,7 +41,9 @@ class _Asking:
         return getattr(self._connection, name)
 
     async def send_command(self, *args: Any, **kwargs: Any) -> None:
-        await self._send(self._connection.pack_command(*args), **kwargs)
+        # Callers may pass all options of the command; the driver heeds this one only.
+        check_health = kwargs.get("check_health", True)
+        await self._send(self._connection.pack_command(*args), check_health=check_health)
 
     async def send_packed_command(self, command: Any, **kwargs: Any) -> None:
         await self._send(driver.parts(command), **kwargs)

@@ -40,7 +40,9 @@ class _Asking:
         return getattr(self._connection, name)
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
-        self._send(self._connection.pack_command(*args), **kwargs)
+        # Callers pass all options of the command (``keys``); the driver heeds this one only.
+        check_health = kwargs.get("check_health", True)
+        self._send(self._connection.pack_command(*args), check_health=check_health)
 
     def send_packed_command(self, command: Any, **kwargs: Any) -> None:
         self._send(driver.parts(command), **kwargs)
