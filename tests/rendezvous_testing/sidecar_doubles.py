@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
@@ -19,7 +20,7 @@ from rendezvous_api.limits import PACKET_BYTES_MAX
 from rendezvous_api.v1 import rendezvous_pb2 as pb
 from rendezvous_api.v1.rendezvous_pb2_grpc import SidecarsServicer, add_SidecarsServicer_to_server
 
-RID = Rid("AAAAAAAAAAAAAAAAAAAAAA")
+RID = Rid("B" * 21 + "A")
 STORE = StoreKey("rAAAAAAAAAAA")
 PATIENCE_S = 20.0
 """Seconds after which a test gives up; nothing is expected to take nearly as long."""
@@ -291,16 +292,31 @@ class FakeProcess:
         return self.acked
 
     async def ask(self, number: int, budget_ms: int = 10_000) -> Answered:
-        """Ask about the test's request and receive until the answer is there."""
-        await self.put_question(number, budget_ms)
+        """Ask about the test's request at this process's own frontier; the answer."""
+        await self.put_question(number, budget_ms=budget_ms)
+        return await self.answer(number)
+
+    async def put_question(
+        self,
+        number: int,
+        *,
+        of: "FakeProcess | None" = None,
+        seq: int | None = None,
+        budget_ms: int = 10_000,
+    ) -> None:
+        """Ask about the test's request at the frontier ``of``:``seq``, by default one's own. No two
+        questions are equal."""
+        of = of or self
+        seq = max(1, of._seq) if seq is None else seq
+        now = int(time.time()) + number
+        context = f"1.{RID}.s{origin_of(of.name, 0)}~{seq:x}.t{now:x}"
+        await self.send(channel.encode(Ask(number, budget_ms, context)))
+
+    async def answer(self, number: int) -> Answered:
+        """Receive until the answer to question ``number`` is there."""
         while number not in self.answers:
             assert await self.receive() is not None, "the sidecar closed the channel"
         return self.answers[number]
-
-    async def put_question(self, number: int, budget_ms: int = 10_000) -> None:
-        """Ask about the test's request; the frontier differs from question to question."""
-        context = f"1.{RID}.s{origin_of(self.name, 0)}~{max(1, self._seq):x}.t{number + 1:x}"
-        await self.send(channel.encode(Ask(number, budget_ms, context)))
 
     def close(self) -> None:
         """Close the channel."""

@@ -33,7 +33,7 @@ from rendezvous_sidecar.core.steps import (
 
 LOG_A, LOG_B, LOG_C = word(0xA), word(0xB), word(0xC)
 _LOGS = {LOG_A: "A", LOG_B: "B", LOG_C: "C"}
-RID = Rid("A" * 22)
+RID = Rid("B" * 21 + "A")
 STORE = StoreKey("rAAAAAAAAAAA")
 
 

@@ -248,7 +248,7 @@ class Agent:
         source.process = process
         channel_.source = source
         for lane in source.lanes.values():
-            source.owe(lane)
+            source.owe_all(lane)
         if source.owes_acks:
             self._owing[source] = now
         for message in self._lineages.all():

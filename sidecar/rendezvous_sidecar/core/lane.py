@@ -45,6 +45,7 @@ class Lane:
         "_segments",
         "ack",
         "acked",
+        "acks",
         "broken_from",
         "known_as",
         "number",
@@ -63,6 +64,8 @@ class Lane:
         self.received = first - 1
         self.ack: tuple[int, LogId, int] | None = None
         """The last acknowledgement: (seq, log, index)."""
+        self.acks: dict[LogId, tuple[int, LogId, int]] = {}
+        """The last acknowledgement of each log."""
         self.suspect = False
         """A batch with events of this lane was refused: it travels alone until one is applied."""
         self.broken_from: int | None = None
@@ -150,7 +153,7 @@ class Lane:
             self._events.popleft()
         self.sent = max(self.sent, self.acked)
         if freed:
-            self.ack = (self.acked, log, index)
+            self.ack = self.acks[log] = (self.acked, log, index)
             self.suspect = False
         return freed
 

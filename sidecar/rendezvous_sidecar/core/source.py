@@ -18,7 +18,7 @@ class Source:
         self.lanes: dict[int, Lane] = {}
         self.acked_at = float("-inf")
         """When it was last sent acks."""
-        self._acks: dict[int, tuple[int, LogId, int]] = {}
+        self._acks: dict[tuple[int, LogId], tuple[int, LogId, int]] = {}
 
     @property
     def held(self) -> int:
@@ -40,11 +40,18 @@ class Source:
     def owe(self, lane: Lane) -> None:
         """Note that the process is to hear of the lane's last ack."""
         if lane.ack is not None and lane.broken_from is None:
-            self._acks[lane.number] = lane.ack
+            self._acks[lane.number, lane.ack[1]] = lane.ack
+
+    def owe_all(self, lane: Lane) -> None:
+        """Note that the process may have missed earlier acks too: it must know every log that holds
+        a part of the lane, for a frontier names them all."""
+        if lane.broken_from is None:
+            for ack in lane.acks.values():
+                self._acks[lane.number, ack[1]] = ack
 
     def take_acks(self, now: float) -> Acked:
         """All acks that the process is due, as one message."""
-        message = Acked(tuple((lane, *ack) for lane, ack in self._acks.items()))
+        message = Acked(tuple((lane, *ack) for (lane, _), ack in self._acks.items()))
         self._acks.clear()
         self.acked_at = now
         return message
