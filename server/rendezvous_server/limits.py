@@ -13,8 +13,8 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 NAMES_BYTES_MAX: Final = 1024 * 1024
 """Bytes of the name table of one batch. A larger one is refused."""
 
-FRONTIER_BYTES_MAX: Final = CONTEXT_INPUT_BYTES_MAX
-"""Bytes of a close's frontier. A longer one is refused."""
+FRONTIER_BYTES_MAX: Final = CONTEXT_INPUT_BYTES_MAX - 128
+"""Bytes of a close's frontier, which must fit a context. A longer one is refused."""
 
 BRANCHES_PER_REQUEST_MAX: Final = 10_000
 """Branches of one request. Beyond it the request is marked incomplete, its answers say so."""

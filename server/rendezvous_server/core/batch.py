@@ -58,7 +58,8 @@ class Batch:
 _KINDS = bytes(Kind)
 _WORKS = bytes((1, 2, 3, 4))
 _STORE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_ENTRY = r"(?:f[A-Za-z0-9_-]{11}|s[A-Za-z0-9_-]{11}[0-9a-f])~[0-9a-f]{1,16}"
+_COUNTED = r"(?:f[A-Za-z0-9_-]{11}|s[A-Za-z0-9_-]{11}[0-9a-f])~[0-9a-f]{1,16}"
+_ENTRY = rf"(?:{_COUNTED}|x[A-Za-z0-9_-]{{11}}|gi)"
 _FRONTIER = re.compile(rf"{_ENTRY}(?:\.{_ENTRY})*")
 
 

@@ -87,28 +87,44 @@ class Origins:
                 return successor
         return None
 
-    def cover(self, key: OriginKey, seq: int, depth: int = 0) -> tuple[Cover, OriginKey]:
-        """Whether ``key``:``seq`` is covered, and which origin to watch where it is not yet.
+    def cover(self, key: OriginKey, seq: int, watch: set[OriginKey]) -> Cover:
+        """Whether ``key``:``seq`` is covered. Adds the origins whose news may change a ``NOT_YET``
+        to ``watch``.
 
-        Covered: applied here, under its own name or its successor's, and so are all predecessors.
-        Lost: it, or a predecessor, is in a hole.
+        Covered: it and all its predecessors are applied here, under their own name or that of a
+        successor. Lost: for it, or for a predecessor, no name is left under which it may arrive.
         """
+        return self._cover(key, seq, watch, {}, 0)
+
+    def _cover(
+        self,
+        key: OriginKey,
+        seq: int,
+        watch: set[OriginKey],
+        known: dict[tuple[OriginKey, int], Cover],
+        depth: int,
+    ) -> Cover:
+        verdict = known.get((key, seq))
+        if verdict is not None:
+            return verdict
         if depth > FRONTIER_CHAIN_MAX:
-            return Cover.LOST, key
+            return Cover.LOST
+        verdict = Cover.YES
+        applied = self.applied.get(key, 0)
         before = self.preceded.get(key)
         if before is not None:
-            verdict, missing = self.cover(*before, depth + 1)
-            if verdict is not Cover.YES:
-                return verdict, missing
-        if seq <= self.applied.get(key, 0):
-            return Cover.YES, key
-        for after, successor in reversed(self.successors.get(key, ())):
-            if after < seq:
-                return self.cover(successor, seq - after, depth + 1)
-        hole = self.holes.get(key, 0)
-        if hole > self.applied.get(key, 0) and seq >= hole:
-            return Cover.LOST, key
-        return Cover.NOT_YET, key
+            verdict = self._cover(*before, watch, known, depth + 1)
+        if verdict is not Cover.LOST and seq > applied:
+            verdict = Cover.LOST if applied < self.holes.get(key, 0) <= seq else Cover.NOT_YET
+            if verdict is Cover.NOT_YET:
+                watch.add(key)
+            for after, successor in self.successors.get(key, ()):
+                if after < seq:
+                    other = self._cover(successor, seq - after, watch, known, depth + 1)
+                    if other is Cover.YES or verdict is Cover.LOST:
+                        verdict = other
+        known[key, seq] = verdict
+        return verdict
 
     def chain(self, key: OriginKey) -> list[OriginKey]:
         """The origin and all that follow it."""

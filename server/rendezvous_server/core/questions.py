@@ -10,7 +10,6 @@ from heapq import heappop, heappush
 from rendezvous_api.channel import Status
 from rendezvous_api.codec import decode, encode
 from rendezvous_api.context import Context, Flags
-from rendezvous_api.errors import MalformedContext
 from rendezvous_api.ids import Bid, LogId, StoreKey, rid_bytes
 from rendezvous_api.limits import CONTEXT_INPUT_BYTES_MAX, RETENTION_S
 from rendezvous_server.core.keys import OriginKey, QuestionId, key_from_text
@@ -33,7 +32,15 @@ class Question:
     origins: dict[OriginKey, int]
     logs: dict[LogId, int]
     unresolved: set[int]
-    settled: set[int] = field(default_factory=set[int])
+    """Branches that have not ended."""
+    calls: set[int]
+    """All branches whose end it must see: those asked about, and those that their ends left open."""
+    exempt: set[int] = field(default_factory=set[int])
+    """Ancestors of the asking branch: they cannot end before its read does."""
+    doubtful: bool = False
+    """Whether some end had itself lost something."""
+    settled: dict[int, int] = field(default_factory=dict[int, int])
+    """Branches that have, and how many frontiers their ends had."""
     expired: bool = False
     incomplete: bool = False
     parked: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
@@ -72,6 +79,7 @@ class Questions:
             now + budget_s,
             {key_from_text(origin): seq for origin, seq in context.origins.items()},
             dict(context.logs),
+            set(context.unresolved),
             set(context.unresolved),
         )
         for rid in question.rids:
@@ -112,50 +120,67 @@ class Questions:
                 return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
             if index > self.indexes[log]:
                 self._by_log.add(question.id)
-        while True:
-            unmet = self._look_at_origins(question)
-            if unmet is None:
-                return Status.LOST_TAIL, self.answer(question, Status.LOST_TAIL)
-            if not self._settle(question):
-                break
+        self._settle(question)
+        unmet = self._look_at_origins(question)
+        if unmet is None:
+            return Status.LOST_TAIL, self.answer(question, Status.LOST_TAIL)
         for log in question.logs:
             if log not in self.indexes:
                 return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
         waits_for_log = any(index > self.indexes[log] for log, index in question.logs.items())
-        if not (unmet or question.unresolved or waits_for_log):
+        if not (unmet or question.unresolved - question.exempt or waits_for_log):
             status = Status.EXPIRED if question.expired else Status.ANSWERED
             return status, self.answer(question, status)
         self._park(question, unmet, waits_for_log)
         return None
 
-    def _look_at_origins(self, question: Question) -> list[tuple[OriginKey, int]] | None:
-        """The origins it waits for; ``None`` if one is lost. Covered ones are struck off."""
-        unmet: list[tuple[OriginKey, int]] = []
+    def _look_at_origins(self, question: Question) -> set[tuple[OriginKey, int]] | None:
+        """What it waits for, as (origin, seq), any seq being 0; ``None`` if something is lost.
+        What is covered is struck off."""
+        unmet: set[tuple[OriginKey, int]] = set()
+        lost = False
         for key, seq in list(question.origins.items()):
-            verdict, missing = self._origins.cover(key, seq)
-            if verdict is Cover.LOST:
-                return None
+            watch: set[OriginKey] = set()
+            verdict = self._origins.cover(key, seq, watch)
             if verdict is Cover.YES:
                 del question.origins[key]
+            elif verdict is Cover.LOST:
+                lost = True
+            elif watch == {key}:
+                unmet.add((key, seq))
             else:
-                unmet.append((missing, seq if missing == key else 0))
-        return unmet
+                unmet |= {(each, 0) for each in watch}
+        return None if lost else unmet
 
-    def _settle(self, question: Question) -> bool:
-        """Strike off branches that have ended. Returns whether that added to the frontier."""
-        added = False
-        for bid in list(question.unresolved):
+    def _settle(self, question: Question) -> None:
+        """See which branches have ended, and wait for what the ends had seen too."""
+        question.expired = False
+        question.incomplete = question.doubtful
+        question.exempt = self._ancestors(question)
+        calls = list(question.calls - question.exempt)
+        for bid in calls:
             rank, frontiers = self._end_of(question, bid)
             if rank is None:
                 continue
             question.unresolved.discard(bid)
-            question.settled.add(bid)
             if rank in _WILL_NOT_CLOSE:
                 question.incomplete = True
                 question.expired |= rank == Rank.EXPIRED
-            for frontier in frontiers:
-                added |= self._extend(question, frontier)
-        return added
+            if question.settled.get(bid, 0) < len(frontiers):
+                for frontier in frontiers:
+                    calls += self._extend(question, frontier)
+            question.settled[bid] = len(frontiers)
+
+    def _ancestors(self, question: Question) -> set[int]:
+        """The branch that asks and those above it, as far as their opening is known."""
+        bid: int = question.context.branch
+        out: set[int] = set()
+        request = self._requests.table.get(question.rids[0])
+        while bid and bid not in out:
+            out.add(bid)
+            branch = request.branches.get(bid) if request is not None else None
+            bid = branch[2] if branch is not None else 0
+        return out
 
     def _end_of(self, question: Question, bid: int) -> tuple[Rank | None, list[str]]:
         """How a branch ended, and with which frontiers; its request may be any linked one."""
@@ -169,29 +194,26 @@ class Questions:
             frontiers += [frontier for _, frontier in branch[5] if frontier]
         return best, frontiers
 
-    def _extend(self, question: Question, frontier: str) -> bool:
-        """Wait for a close's own frontier too."""
-        try:
-            seen = decode(f"1.{question.context.rid}.{frontier}")
-            origins = {key_from_text(origin): seq for origin, seq in seen.origins.items()}
-        except MalformedContext:
-            question.incomplete = True
-            return False
-        added = False
-        for key, seq in origins.items():
-            if seq > question.origins.get(key, 0):
-                question.origins[key] = seq
-                added = True
+    def _extend(self, question: Question, frontier: str) -> set[int]:
+        """Wait for a close's own frontier too; its form was checked when it came in. Returns the
+        calls that this end left open, as far as they are new."""
+        seen = decode(f"1.{question.context.rid}.{frontier}")
+        for origin, seq in seen.origins.items():
+            key = key_from_text(origin)
+            question.origins[key] = max(seq, question.origins.get(key, 0))
         for log, index in seen.logs.items():
-            if index > question.logs.get(log, -1):
-                question.logs[log] = index
-                added = True
-        return added
+            question.logs[log] = max(index, question.logs.get(log, 0))
+        if seen.flags & Flags.INCOMPLETE:
+            question.doubtful = question.incomplete = True
+        new = set(seen.unresolved) - question.calls
+        question.calls |= new
+        question.unresolved |= new
+        return new - question.exempt
 
     # --- waiting --------------------------------------------------------------------
 
     def _park(
-        self, question: Question, unmet: list[tuple[OriginKey, int]], waits_for_log: bool
+        self, question: Question, unmet: set[tuple[OriginKey, int]], waits_for_log: bool
     ) -> None:
         id_ = question.id
         if id_ not in self.held:
@@ -199,11 +221,11 @@ class Questions:
             heappush(self._deadlines, (question.deadline, id_))
             for rid in question.rids:
                 self.watched[rid] = self.watched.get(rid, 0) + 1
-        for key, seq in unmet:
+        for key, seq in sorted(unmet):
             if ("o", key) not in question.parked:
                 question.parked.add(("o", key))
                 heappush(self._by_origin.setdefault(key, []), (seq, id_))
-        for bid in question.unresolved:
+        for bid in question.unresolved - question.exempt:
             if ("b", bid) not in question.parked:
                 question.parked.add(("b", bid))
                 self._by_bid.setdefault(bid, set()).add(id_)

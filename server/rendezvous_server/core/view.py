@@ -1,6 +1,7 @@
 """What people may see of the state: one request, and the whole in numbers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from rendezvous_api.event import Work
 from rendezvous_api.ids import Rid, rid_bytes, rid_from_bytes
@@ -76,3 +77,32 @@ def totals(core: Core) -> Totals:
         core.counters["holes"],
         core.streams,
     )
+
+
+def joined_state(core: Core) -> dict[str, Any]:
+    """The state that law 5 compares: the same for every interleaving of the same logs. Without what
+    is local: times, leases, questions, and what was forgotten. For tests and simulations."""
+    requests = {
+        rid: (
+            dict(request.positions),
+            dict(request.unknown or {}),
+            frozenset(request.links or ()),
+            {bid: (rank, *rest) for bid, (rank, _, *rest) in request.branches.items()},
+        )
+        for rid, request in core.requests.table.items()
+    }
+    origins = core.origins
+    return {
+        "requests": requests,
+        "lineages": dict(core.requests.lineages),
+        "applied": dict(origins.applied),
+        "holes": {key: start for key, start in origins.holes.items() if origins.is_holed(key)},
+        "successors": {key: tuple(after) for key, after in origins.successors.items()},
+        "held": {
+            (key, first + at): event
+            for key, entries in origins.held.items()
+            for first, _, events in entries
+            for at, event in enumerate(events)
+        },
+        "indexes": dict(core.questions.indexes),
+    }

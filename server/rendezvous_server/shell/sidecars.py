@@ -53,8 +53,8 @@ class Sidecars:
     async def _connect(self, _: object, context: _Context) -> None:
         if len(self._connections) >= STREAMS_MAX:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sidecar streams")
-        first: object = await context.read()
-        if not isinstance(first, bytes):  # the end of the stream
+        first = await _next(context)
+        if first is None:
             return
         try:
             hello = pb.FromSidecar.FromString(first)
@@ -117,8 +117,8 @@ class Sidecars:
         self, connection: Connection, context: _Context
     ) -> tuple[grpc.StatusCode, str] | None:
         while True:
-            raw: object = await context.read()
-            if not isinstance(raw, bytes):
+            raw = await _next(context)
+            if raw is None:
                 return None
             try:
                 message = pb.FromSidecar.FromString(raw)
@@ -172,6 +172,12 @@ class Sidecars:
             connection.put(outgoing.refused(0, f"question {number}: {exc}"))
             reply = pb.Answer(number=number, status=int(Status.UNREACHABLE))
             connection.put(pb.ToSidecar(answer=reply).SerializeToString())
+
+
+async def _next(context: _Context) -> bytes | None:
+    """The next message; ``None`` at the end of the stream."""
+    read: Any = await context.read()
+    return read if isinstance(read, bytes) else None
 
 
 async def _write(connection: Connection, context: _Context) -> None:
