@@ -4,6 +4,7 @@ A process runs in a session of its own, so that a terminal's Ctrl-C reaches only
 in order. What it prints goes to a file in the folder given.
 """
 
+import ctypes
 import http.client
 import os
 import secrets
@@ -22,6 +23,7 @@ from rendezvous_testing.limits import LOG_TAIL_LINES, ORPHAN_S, POLL_S, PROBE_S,
 from rendezvous_testing.proctree import Member, alive, tree
 
 _KILL_ROUNDS = 5
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 class ProcessFailed(Exception):
@@ -172,7 +174,8 @@ class Process:
             return
         # A process that is being killed may fork once more, hence the rounds.
         for _ in range(_KILL_ROUNDS):
-            members = [one for one in {*known, *self.tree()} if alive(one)]
+            known = list({one.pid: one for one in (*known, *self.tree())}.values())
+            members = [one for one in known if alive(one)]
             if not members:
                 break
             for one in members:
@@ -180,6 +183,8 @@ class Process:
                     os.kill(one.pid, signal.SIGKILL)
             self._reap()
             _until_gone(members)
+        for one in known:
+            _reap_orphan(one)
         self._reap()
 
     def _reap(self) -> None:
@@ -240,6 +245,13 @@ def http_status(port: int, path: str) -> int | None:
         connection.close()
 
 
+def adopt_orphans() -> None:
+    """From now on orphans among this process's descendants become its own children, to be reaped
+    when their tree ends: in a container, process 1 may leave them as zombies."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
 @contextmanager
 def uninterrupted() -> Generator[None]:
     """Hold back SIGINT and SIGTERM in this block, which must be short; they take effect after it.
@@ -271,6 +283,12 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
     with suppress(ChildProcessError):
         return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     return True
+
+
+def _reap_orphan(one: Member) -> None:
+    # It is our child only if it was orphaned and we adopt orphans.
+    with suppress(ChildProcessError):
+        os.waitpid(one.pid, os.WNOHANG)
 
 
 def _until_gone(members: list[Member]) -> None:

@@ -129,6 +129,19 @@ def test_the_table_shows_both_runs_and_what_was_added() -> None:
     assert "kills" not in lines and "barrier wait p50 / p99" not in lines
 
 
+def test_the_table_says_what_an_observed_run_would_have_held() -> None:
+    observed = run("observe", [MISSED] * 3, Verdicts(unprotected=Counter(observed=2, pooler=1)))
+    out = Console(width=120, highlight=False)
+    with out.capture() as captured:
+        out.print(table([observed]))
+    lines = {
+        line.split("│")[1].strip(): line for line in captured.get().splitlines() if "│" in line
+    }
+    assert lines["reads that would have waited"].split()[-2] == "2"
+    assert "pooler 1" in lines["reads unprotected"]
+    assert "observed" not in lines["reads unprotected"]
+
+
 def test_json_has_the_settings_the_runs_and_no_nan() -> None:
     empty = Run("enforce", "enforce")
     raw = json.loads(json.dumps(as_json([*two_runs(), empty], Options()), allow_nan=False))

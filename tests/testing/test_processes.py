@@ -105,6 +105,22 @@ def test_a_daemon_still_belongs_to_the_tree(processes: Processes) -> None:
     assert not alive(daemon)
 
 
+def test_an_adopted_orphan_is_reaped(processes: Processes) -> None:
+    code = "import sys, pathlib, time\n"
+    code += "from rendezvous_testing.processes import Processes, adopt_orphans\n"
+    code += "from rendezvous_testing.proctree import member\nadopt_orphans()\n"
+    code += "with Processes(pathlib.Path(sys.argv[1])) as all:\n"
+    code += "    shell = all.start('shell', ['sh', '-c', 'sleep 600 & echo $!; wait'])\n"
+    code += "    while not (pid := shell.output()): time.sleep(0.01)\n"
+    code += "    shell.kill()\n"
+    code += "    print('zombie', pathlib.Path(f'/proc/{int(pid)}').exists(), flush=True)\n"
+    folder = processes.folder / "inner"
+    folder.mkdir()
+    process = processes.start("adopts", [*python(code), str(folder)])
+    assert process.wait_for_line("zombie") == "zombie False"
+    assert process.wait() == 0
+
+
 def test_usage_counts_children_that_have_ended(processes: Processes) -> None:
     code = "import subprocess, sys, time\n"
     code += "subprocess.run([sys.executable, '-c', 'for _ in range(20_000_000): pass'])\n"

@@ -34,7 +34,7 @@ from rendezvous_testing.limits import (
     STATS_PERIOD_S,
     WARM_UP_POSTS,
 )
-from rendezvous_testing.processes import Processes, ProcessFailed
+from rendezvous_testing.processes import Processes, ProcessFailed, adopt_orphans
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell gives it."""
@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo. 0: all as it must be; 1: it was not, and standard output says what."""
     options = parse(argv)
     console = Console(highlight=False, soft_wrap=True)
+    adopt_orphans()
     try:
         with _interruptible(), _folder(options, console) as folder:
             runs = [run_plan(plan, options, folder, console) for plan in plans(options)]
@@ -169,7 +170,14 @@ async def _measure(
         for role, now in topology.usage().items():
             earlier = used.get(role, Usage())
             run.usage[role] = Usage(now.cpu_s - earlier.cpu_s, now.rss_bytes)
-        alone = await load.run(SERIAL_POSTS, concurrency=1, outcome=Outcome(run.serial, run.errors))
+        # At the pace of a run whose reads wait: idle processors and cold caches cost, too.
+        pause_s = options.delay_ms / 1000 if plan.kind in ("plain", "observe") else 0.0
+        alone = await load.run(
+            SERIAL_POSTS,
+            concurrency=1,
+            pause_s=pause_s,
+            outcome=Outcome(run.serial, run.errors),
+        )
         run.lost += alone.lost
         await _settle(plan)
         run.broken += topology.ended()
@@ -183,7 +191,7 @@ async def _settle(plan: Plan) -> None:
 
 
 def _report(runs: list[Run], options: Options, console: Console) -> int:
-    wide = Console(highlight=False, width=None if console.is_terminal else 120)
+    wide = Console(highlight=False, width=None if console.is_terminal else 140)
     wide.print()
     wide.print(table(runs))
     if options.json is not None:

@@ -79,10 +79,12 @@ class Load:
         posts: int,
         *,
         concurrency: int,
+        pause_s: float = 0.0,
         outcome: Outcome | None = None,
         progress: Callable[[Outcome], None] = lambda outcome: None,
     ) -> Outcome:
-        """Send ``posts`` posts, ``concurrency`` at a time; return when the last has ended."""
+        """Send ``posts`` posts, ``concurrency`` at a time; return when the last has ended. Each
+        client pauses for ``pause_s`` after each of its posts."""
         outcome = Outcome() if outcome is None else outcome
         left = iter(range(posts))
 
@@ -90,6 +92,7 @@ class Load:
             for _ in left:
                 await self._post(outcome)
                 progress(outcome)
+                await asyncio.sleep(pause_s)
 
         async with asyncio.TaskGroup() as clients:
             for _ in range(min(concurrency, posts)):

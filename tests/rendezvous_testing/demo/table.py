@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -12,6 +13,9 @@ from rich.table import Table
 
 from rendezvous_testing.demo.options import Options
 from rendezvous_testing.demo.result import OPERATIONS_PER_POST, Run, failures, quantile
+
+OBSERVED = "observed"
+"""The reason of reads that mode observe let pass where enforce would have waited."""
 
 _ROLES = ("services", "sidecars", "metadata server", "stores and link")
 
@@ -42,10 +46,11 @@ def table(runs: list[Run]) -> Table:
     row("application errors", lambda run: str(len(run.errors)))
     if any(run.kills for run in runs):
         row("kills", lambda run: str(len(run.kills)))
-        row("calls in flight to, or refused by, the killed", lambda run: str(run.lost))
+        row("calls lost to the kills", lambda run: str(run.lost))
     out.add_section()
     row("reads protected, nothing to wait for", lambda run: _verdict(run, "protected"))
-    row(_waited_label(runs), lambda run: _verdict(run, "waited"))
+    row("reads protected after waiting", lambda run: _verdict(run, "waited"))
+    row("reads that would have waited", _would_have_waited)
     row("reads unprotected", _unprotected)
     row("barrier wait p50 / p99", _waits)
     out.add_section()
@@ -53,7 +58,7 @@ def table(runs: list[Run]) -> Table:
     row("writer latency p50 / p99", lambda run: _pair([s.latency_ms for s in run.samples]))
     row("consistency window p50 / p99", lambda run: _pair([s.window_ms for s in run.samples]))
     row(
-        "post one at a time, its read aside, p50",
+        "one post alone, its read aside, p50",
         lambda run: f"{quantile((s.around_read_ms for s in run.serial), 0.5):.2f} ms",
     )
     row("  added per operation", added(_around_read_us_per_operation))
@@ -129,26 +134,28 @@ def _inconsistent(run: Run) -> str:
     return f"[{colour}]{run.inconsistent:,} ({share:.1f} %)[/]"
 
 
-def _waited_label(runs: list[Run]) -> str:
-    if any(run.kind == "observe" for run in runs):
-        return "reads protected after waiting (observe: would wait)"
-    return "reads protected after waiting"
-
-
 def _verdict(run: Run, name: str) -> str:
     return "" if run.verdicts is None else f"{getattr(run.verdicts, name):,}"
+
+
+def _would_have_waited(run: Run) -> str:
+    if run.kind != "observe" or run.verdicts is None:
+        return ""
+    return f"{run.verdicts.unprotected[OBSERVED]:,}"
 
 
 def _unprotected(run: Run) -> str:
     if run.verdicts is None:
         return ""
     reasons = run.verdicts.unprotected
+    if run.kind == "observe":
+        reasons = reasons - Counter({OBSERVED: reasons[OBSERVED]})
     return ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items())) or "0"
 
 
 def _waits(run: Run) -> str:
     waited = run.verdicts.waited_ms if run.verdicts is not None else {}
-    if "p50" not in waited or "p99" not in waited:
+    if not waited.get("p99") or "p50" not in waited:
         return ""
     return f"{waited['p50']:.1f} / {waited['p99']:.1f} ms"
 
