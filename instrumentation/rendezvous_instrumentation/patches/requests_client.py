@@ -61,7 +61,7 @@ class _Hop:
             foreign = before is not None and KEY in before
             if SCOPE.get() is None and not foreign:
                 return
-            url: Any = urlsplit(request.url)
+            url = urlsplit(str(request.url))
             call = http.begin_call(url.hostname, url.port)
             if call is not None:
                 self.call = call
