@@ -196,17 +196,17 @@ class Cell:
         self,
         branch: Bid,
         zone: Zone,
-        acks: Mapping[Origin, tuple[int, LogId, int]],
+        acks: Mapping[Origin, tuple[int, Mapping[LogId, int]]],
         flags: Flags = NO_FLAGS,
     ) -> Context:
         """The context to send now. ``acks`` gives, per origin of this process, the highest
-        acknowledged seq and the log and index that hold it: those entries travel as log indexes."""
+        acknowledged seq and the logs and indexes that hold it: such entries travel as these."""
         with self._lock:
             if acks:
                 for origin in [name for name in self.origins if name in acks]:
-                    seq, log, index = acks[origin]
+                    seq, held_in = acks[origin]
                     if self.origins[origin] <= seq:
-                        self.logs = _maxima(self.logs, {log: index})
+                        self.logs = _maxima(self.logs, held_in)
                         self.origins = {k: v for k, v in self.origins.items() if k != origin}
             return Context(
                 self.rid,

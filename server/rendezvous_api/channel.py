@@ -21,7 +21,8 @@ class Status(IntEnum):
     """How a question ended. The values are wire format."""
 
     ANSWERED = 0
-    """The answer covers the whole frontier and all unresolved calls but those it names."""
+    """The answer covers the whole frontier and all unresolved calls. Those it still names are ancestors
+    of the asking branch: nobody waits for them in a read of that branch."""
     TIMED_OUT = 1
     """The budget passed first; the answer says what is known so far."""
     LOST_TAIL = 2

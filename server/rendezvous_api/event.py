@@ -51,7 +51,7 @@ class Open:
 
 @record
 class Close:
-    """A branch's work is done. ``frontier``: the ``f`` and ``s`` fields (context.abnf, joined by
+    """A branch's work is done. ``frontier``: the ``f``, ``s``, ``x`` and ``gi`` fields (context.abnf, joined by
     ``.``) of what it has seen beyond its own origin's earlier events; usually empty."""
 
     frontier: str = ""

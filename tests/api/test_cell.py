@@ -224,14 +224,14 @@ def test_unknown_a_head_says_nothing_of_another_store_of_its_kind() -> None:
 def test_an_acknowledged_event_travels_as_its_log_index() -> None:
     cell = merged(Context(RID, origins={THEIRS: 4}))
     cell.saw_event(MINE, 3, now=100)
-    assert cell.cut(Bid(1), (), {MINE: (2, LOG, 9)}).origins == {THEIRS: 4, MINE: 3}
-    sent = cell.cut(Bid(1), (), {MINE: (3, LOG, 10)})
+    assert cell.cut(Bid(1), (), {MINE: (2, {LOG: 9})}).origins == {THEIRS: 4, MINE: 3}
+    sent = cell.cut(Bid(1), (), {MINE: (3, {LOG: 10})})
     assert (sent.origins, sent.logs, sent.time) == ({THEIRS: 4}, {LOG: 10}, 100)
 
 
 def test_an_older_acknowledgement_never_lowers_a_log_index() -> None:
     cell = merged(Context(RID, logs={LOG: 50}, origins={MINE: 1}))
-    assert cell.cut(Bid(1), (), {MINE: (1, LOG, 10)}).logs == {LOG: 50}
+    assert cell.cut(Bid(1), (), {MINE: (1, {LOG: 10})}).logs == {LOG: 50}
 
 
 def test_a_cut_context_is_not_changed_by_what_the_cell_learns_later() -> None:
@@ -265,7 +265,7 @@ def test_what_was_received_is_not_changed_by_what_the_cell_learns_later() -> Non
     cell.saw_event(MINE, 1, now=9)
     cell.merge(Context(RID, logs={LOG: 2, LOG_2: 2}, unknown={ANY: True}))
     cell.head_seen(ELSEWHERE, 3)
-    cell.resolved(Context(RID), cell.cut(Bid(0), (), {MINE: (1, LOG, 9)}), now=9)
+    cell.resolved(Context(RID), cell.cut(Bid(0), (), {MINE: (1, {LOG: 9})}), now=9)
     assert [dict(mapping) for mapping in held] == before
     assert received.positions == {STORE: 1}
     assert (cell.positions, cell.unknown) == ({STORE: 2, ELSEWHERE: 3}, {ANY: True, STORE: True})
@@ -410,7 +410,7 @@ def test_many_threads_lose_nothing_and_send_whole_contexts() -> None:
                 assert {key: seq for key, seq in cell.origins.items()}[origin] == step
                 cell.mark(Flags(1 << (step % 3)))
                 zones[number].append(cell.next_child_zone(()))
-                sent = cell.cut(Bid(number), (), {origin: (step - 1, LOG, step)})
+                sent = cell.cut(Bid(number), (), {origin: (step - 1, {LOG: step})})
                 assert sent.positions[store] == sent.origins[origin] == step
                 cell.merge(codec.decode(codec.encode(sent)))
         except BaseException as exc:

@@ -49,7 +49,9 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask the sidecar what this request must wait for."""
+    """Ask the sidecar what this request must wait for; wait for its answer at most ``seconds``."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The sidecar's answer; ``None``: there was none within the budget, or the breaker is open."""
+    """The sidecar's answer, waited for ``seconds``; ``None``: there was none within the budget, or
+    the breaker is open."""
 
     status: Status | None
     answer: Context | None
     breaker_open: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ _LOSSES = {
     Status.BUSY: Reason.RESOLVE,
     Status.UNREACHABLE: Reason.RESOLVE,
 }
+_WAITABLE = (Cover.NO, Cover.UNKNOWN)
 _DOUBTS = int(Flags.MORE | Flags.INCOMPLETE | Flags.JOINED)
 
 
@@ -115,6 +120,26 @@ def needs_resolve(cell: Cell, branch: Bid) -> bool:
     if int(cell.flags) & int(Flags.MORE | Flags.JOINED):
         return True
     return bool(cell.unresolved) and cell.unresolved != {branch}
+
+
+def question_about(context: Context, branch: Bid) -> Context:
+    """What to ask about: all but the reader's own branch, which cannot end before the read does."""
+    if branch not in context.unresolved:
+        return context
+    return Context(
+        context.rid,
+        context.branch,
+        context.zone,
+        context.child_zones,
+        context.links,
+        context.positions,
+        context.unknown,
+        context.unresolved - {branch},
+        context.logs,
+        context.origins,
+        context.time,
+        context.flags,
+    )
 
 
 def read_barrier(
@@ -138,27 +163,26 @@ def read_barrier(
     waited = False
     resolved: Context | None = None
     if needs_resolve(cell, branch):
-        reply = yield Resolve()
+        reply = yield Resolve(max(0.0, budget_s) if no_wait is Reason.NONE else 0.0)
         assert isinstance(reply, Resolution)
+        budget_s -= reply.seconds
         resolved = reply.answer
         if reply.status is not Status.ANSWERED:
-            doubt = (
-                Reason.BREAKER
-                if reply.breaker_open
-                else _LOSSES.get(reply.status, Reason.RESOLVE)
-                if reply.status is not None
-                else Reason.RESOLVE
-            )
-        elif resolved is not None and resolved.unresolved - {branch}:
-            doubt = Reason.UNRESOLVED
+            if reply.breaker_open:
+                doubt = Reason.BREAKER
+            elif reply.status is not None:
+                doubt = _LOSSES.get(reply.status, Reason.RESOLVE)
+            else:
+                doubt = Reason.RESOLVE if no_wait is Reason.NONE else no_wait
     if doubt is Reason.NONE:
         flags = int(cell.flags) | (int(resolved.flags) if resolved else 0)
         if flags & int(Flags.INCOMPLETE):
             doubt = Reason.INCOMPLETE
         elif flags & int(Flags.JOINED):
             doubt = Reason.JOINED
-        elif flags & int(Flags.MORE) and resolved is None:
-            doubt = Reason.RESOLVE
+        elif resolved is None or int(resolved.flags) & int(Flags.MORE):
+            # Positions were left out, and nobody has said which.
+            doubt = Reason.RESOLVE if flags & int(Flags.MORE) else doubt
     wanted = {store: value for store, value in cell.positions.items() if store[0] == kind}
     if resolved is not None:
         for store, value in resolved.positions.items():
@@ -175,10 +199,12 @@ def read_barrier(
         if applied is None:
             return unprotected(Reason.FORBIDDEN)
     cover = _judged(applied, targets, judge)
-    while cover in (Cover.NO, Cover.UNKNOWN):
+    while cover in _WAITABLE:
         if no_wait is not Reason.NONE:
             return unprotected(no_wait)
-        if budget_s <= 0:
+        late = {store for store, value in targets if judge(applied, store, value) in _WAITABLE}
+        if budget_s <= 0 or not cell.timed_out.isdisjoint(late):
+            cell.timed_out.update(late)
             return unprotected(Reason.SYNCING if cover is Cover.UNKNOWN else Reason.BUDGET)
         passed = yield Wait(targets, budget_s)
         assert isinstance(passed, Waited)

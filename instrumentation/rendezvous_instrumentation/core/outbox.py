@@ -14,14 +14,15 @@ from rendezvous_api.limits import LANES
 
 class Outbox:
     """All unacknowledged events of one incarnation. ``acks``: per origin the highest acknowledged
-    seq, and the log and index that hold it."""
+    seq, and the logs, each with an index, that together hold the origin up to there (several after
+    a failover: a frontier names them all)."""
 
     __slots__ = ("_kept", "_limit", "_next", "_unsent", "acks", "incarnation", "origins", "size")
 
     def __init__(self, incarnation: Incarnation, limit: int) -> None:
         self.incarnation = incarnation
         self.origins = [origin_of(incarnation, lane) for lane in range(LANES)]
-        self.acks: dict[Origin, tuple[int, LogId, int]] = {}
+        self.acks: dict[Origin, tuple[int, dict[LogId, int]]] = {}
         self.size = 0
         self._limit = limit
         self._next = [1] * LANES
@@ -76,9 +77,9 @@ class Outbox:
             kept.popleft()
             self.size -= 1
         origin = self.origins[lane]
-        known = self.acks.get(origin)
-        if known is None or seq >= known[0]:
-            self.acks[origin] = (seq, log, index)
+        reached, logs = self.acks.get(origin, (0, {}))
+        logs = {**logs, log: max(index, logs.get(log, 0))}
+        self.acks[origin] = (max(seq, reached), logs)
 
     def channel_lost(self) -> None:
         """Everything unacknowledged is to be sent again, in order per lane."""

@@ -8,7 +8,8 @@ import weakref
 
 from rendezvous_api.cell import Cell
 from rendezvous_api.event import Close, Open, Work
-from rendezvous_api.ids import Bid, zone_text
+from rendezvous_api.ids import ROOT_BID, Bid, zone_text
+from rendezvous_instrumentation.core.closing import close_frontier
 from rendezvous_instrumentation.shell.current import Scope
 from rendezvous_instrumentation.shell.process import Process, process
 
@@ -47,22 +48,10 @@ def close_later(us: Process) -> None:
 
 def close(us: Process, cell: Cell, bid: Bid) -> None:
     """Close a branch with what its work has seen beyond this origin's earlier events."""
-    us.event(cell, bid, Close(frontier_of(us, cell), us.config.region))
-
-
-def frontier_of(us: Process, cell: Cell) -> str:
-    """What a close must carry: other origins, logs, unresolved calls, and doubts."""
-    from rendezvous_api.context import Flags
-    from rendezvous_api.ids import word
-
+    known = cell.cut(ROOT_BID, (), us.outbox.acks)
     own = us.outbox.origins[cell.lane]
-    context = cell.cut(Bid(0), (), us.outbox.acks)
-    fields = [f"f{log}~{index:x}" for log, index in context.logs.items()]
-    fields += [f"s{name}~{seq:x}" for name, seq in context.origins.items() if name != own]
-    fields += [f"x{word(bid)}" for bid in context.unresolved]
-    if int(context.flags) & int(Flags.INCOMPLETE) or cell.unregistered:
-        fields.append("gi")
-    return ".".join(fields)
+    frontier = close_frontier(known, own, unregistered=bool(cell.unregistered))
+    us.event(cell, bid, Close(frontier, us.config.region))
 
 
 def scope_in_use(scope: Scope) -> Process:

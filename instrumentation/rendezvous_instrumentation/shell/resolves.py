@@ -12,9 +12,8 @@ from weakref import WeakKeyDictionary
 from rendezvous_api.cell import Cell
 from rendezvous_api.channel import Status
 from rendezvous_api.context import Context
-from rendezvous_api.ids import Bid
 from rendezvous_api.limits import RESOLVE_BUDGET_S
-from rendezvous_instrumentation.core.barrier import Resolution
+from rendezvous_instrumentation.core.barrier import Resolution, question_about
 from rendezvous_instrumentation.shell.current import Scope
 from rendezvous_instrumentation.shell.process import Process
 
@@ -55,6 +54,7 @@ class Question:
         asked = self.asked
         return (
             now.unresolved <= asked.unresolved
+            and now.links <= asked.links
             and all(index <= asked.logs.get(log, -1) for log, index in now.logs.items())
             and all(
                 origin in own or seq <= asked.origins.get(origin, -1)
@@ -73,7 +73,7 @@ def prefetch(us: Process, scope: Scope) -> None:
 
 def question_for(us: Process, scope: Scope) -> Question:
     """A question that answers for all that the cell knows now: one on its way, or a new one."""
-    now = _without_ancestors(scope.cell.cut(scope.bid, scope.zone, us.outbox.acks), scope.bid)
+    now = question_about(scope.cell.cut(scope.bid, scope.zone, us.outbox.acks), scope.bid)
     known = _open.get(scope.cell)
     if (
         known is not None
@@ -89,32 +89,15 @@ def question_for(us: Process, scope: Scope) -> Question:
     return question
 
 
-def settle(us: Process, scope: Scope, question: Question) -> Resolution:
+def settle(us: Process, scope: Scope, question: Question, waited_s: float) -> Resolution:
     """The answer, taken into the cell; without one: no answer within the budget."""
     resolution = question.resolution
     if resolution is None:
-        us.drop(question.number)
-        us.question_failed()
-        resolution = Resolution(None, None)
+        if question.number and time.monotonic() >= question.deadline:
+            us.drop(question.number)
+            us.question_failed()
+            question.number = 0  # one failure, however many have waited for it
+        return Resolution(None, None, seconds=waited_s)
     if resolution.status is Status.ANSWERED and resolution.answer is not None:
         scope.cell.resolved(resolution.answer, question.asked, int(time.time()))
-    return resolution
-
-
-def _without_ancestors(context: Context, branch: Bid) -> Context:
-    if branch not in context.unresolved:
-        return context
-    return Context(
-        context.rid,
-        context.branch,
-        context.zone,
-        context.child_zones,
-        context.links,
-        context.positions,
-        context.unknown,
-        context.unresolved - {branch},
-        context.logs,
-        context.origins,
-        context.time,
-        context.flags,
-    )
+    return Resolution(resolution.status, resolution.answer, resolution.breaker_open, waited_s)

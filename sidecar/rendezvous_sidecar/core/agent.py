@@ -158,11 +158,13 @@ class Agent:
         return out
 
     def _on_time(self, now: float) -> None:
-        for source in [source for source, due in self._owing.items() if due <= now]:
-            self._pass_acks(source, now)
-        for source in [source for source, due in self._leaving.items() if due <= now]:
-            del self._leaving[source]
-            self._left[source] = None
+        if self._owing:
+            for source in [source for source, due in self._owing.items() if due <= now]:
+                self._pass_acks(source, now)
+        if self._leaving:
+            for source in [source for source, due in self._leaving.items() if due <= now]:
+                del self._leaving[source]
+                self._left[source] = None
         self._questions.on_time(now)
         if self._desk.stream is None:
             return

@@ -1,0 +1,19 @@
+"""What a branch's close must carry, beyond its own origin's earlier events."""
+
+from rendezvous_api.context import Context, Flags
+from rendezvous_api.ids import Origin, word
+
+
+def close_frontier(known: Context, own: Origin, *, unregistered: bool) -> str:
+    """The frontier fields of a close: other origins, logs, unresolved calls, and doubts.
+
+    ``known`` is all that the branch's cell knows at its end; ``own`` the origin whose lane numbers
+    the close, so that its earlier events are implied by law 2; ``unregistered``: some position has
+    no event, so nobody who asks a server can learn of it.
+    """
+    fields = [f"f{log}~{index:x}" for log, index in known.logs.items()]
+    fields += [f"s{name}~{seq:x}" for name, seq in known.origins.items() if name != own]
+    fields += [f"x{word(bid)}" for bid in known.unresolved]
+    if unregistered or int(known.flags) & int(Flags.INCOMPLETE):
+        fields.append("gi")
+    return ".".join(fields)
