@@ -15,7 +15,7 @@ import grpc.aio
 from rendezvous_api import channel, event
 from rendezvous_api.channel import Acked, Answered, Ask, Events, Hello, Status, ToProcess
 from rendezvous_api.event import Event, Write
-from rendezvous_api.ids import Bid, Incarnation, LogId, Rid, StoreKey, origin_of, word
+from rendezvous_api.ids import Bid, Incarnation, LogId, Rid, StoreKey, origin_of, word, word_value
 from rendezvous_api.limits import PACKET_BYTES_MAX
 from rendezvous_api.v1 import rendezvous_pb2 as pb
 from rendezvous_api.v1.rendezvous_pb2_grpc import SidecarsServicer, add_SidecarsServicer_to_server
@@ -197,7 +197,7 @@ class FakeServer(SidecarsServicer):
             key, first = (run.incarnation, run.lane), run.first
             applied = self.applied.get(key, [])
             if first > len(applied) + 1:
-                successor = int.from_bytes(os.urandom(8), "big")
+                successor = (word_value(self.log) + (len(self.follows) + 1) * 2**32) % 2**64
                 replies.append(
                     pb.ToSidecar(
                         successor=pb.Successor(

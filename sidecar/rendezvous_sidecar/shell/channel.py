@@ -38,20 +38,15 @@ class Channel:
         self._deaf = False
         self.resume()
 
-    @property
-    def open(self) -> bool:
-        """Whether neither side has ended it."""
-        return self._fd >= 0
-
     def resume(self) -> None:
         """Read packets as they come."""
-        if self.open and not self._reading:
+        if self._fd >= 0 and not self._reading:
             self._reading = True
             self._loop.add_reader(self._fd, self._readable)
 
     def pause(self) -> None:
         """Leave further packets in the socket: once it is full the process's outbox fills."""
-        if self.open and self._reading:
+        if self._fd >= 0 and self._reading:
             self._reading = False
             self._loop.remove_reader(self._fd)
 
@@ -72,10 +67,12 @@ class Channel:
                 raw, ancillary, flags, _ = self._socket.recvmsg(READ_BYTES_MAX, _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
                 return False
-            except OSError:
-                # A reset: told once. What the process sent before it is still to be read.
+            except ConnectionResetError:
+                # Told once; what the process sent before it is still to be read.
                 self._deaf = True
                 continue
+            except OSError:
+                raw, ancillary, flags = b"", [], 0
             if not raw:
                 self.close()
                 self._take(Closed(self._process))
@@ -111,7 +108,7 @@ class Channel:
 
     def close(self) -> None:
         """End the channel. Harmless when repeated."""
-        if self.open:
+        if self._fd >= 0:
             self.pause()
             if self._writing:
                 self._loop.remove_writer(self._fd)

@@ -13,6 +13,7 @@ from rendezvous_sidecar.config import Config
 from rendezvous_sidecar.core.agent import Agent
 from rendezvous_sidecar.core.steps import (
     Close,
+    Closed,
     Connected,
     Effect,
     Pause,
@@ -89,20 +90,22 @@ class Sidecar:
     # From the world to the agent.
 
     def _take(self, step: Step) -> None:
+        if isinstance(step, Closed):
+            self._forget(step.process)
         for effect in self._agent.step(step, self._loop.time()):
             self._perform(effect)
         self._set_timer()
         self._changed.set()
 
     def _set_timer(self) -> None:
+        """Tick no later than the agent wants; a timer that is early stays, since ticks are
+        harmless and moving it with every packet is not cheap."""
         due = self._agent.due()
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
         if self._timer is not None:
-            if due is not None and self._timer.when() == due:
-                return
             self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = self._loop.call_at(due, self._tick)
+        self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -143,9 +146,7 @@ class Sidecar:
             case Send(stream, message):
                 self._uplink.send(stream, message)
             case Close(process):
-                if (channel := self._channels.pop(process, None)) is not None:
-                    self._dropped += channel.dropped
-                    channel.close()
+                self._forget(process)
             case Pause(process):
                 if (channel := self._channels.get(process)) is not None:
                     channel.pause()
@@ -159,6 +160,11 @@ class Sidecar:
             case _:
                 assert_never(effect)
 
+    def _forget(self, process: int) -> None:
+        if (channel := self._channels.pop(process, None)) is not None:
+            self._dropped += channel.dropped
+            channel.close()
+
     # The end.
 
     async def _watch_parent(self) -> None:
@@ -170,7 +176,6 @@ class Sidecar:
         await _end_of(pid)
         _log.info("pid %d is gone", pid)
         while True:
-            self._sweep()
             if not self._channels:
                 # One may be about to connect, or wait in the socket's backlog already.
                 connected = self._connected
@@ -180,10 +185,6 @@ class Sidecar:
                 continue
             self._changed.clear()
             await self._changed.wait()
-
-    def _sweep(self) -> None:
-        for process in [p for p, channel in self._channels.items() if not channel.open]:
-            self._dropped += self._channels.pop(process).dropped
 
     async def _drain(self, uplink: asyncio.Task[None]) -> None:
         """Deliver what is held, for a bounded time; processes keep what was not acknowledged."""
@@ -224,7 +225,6 @@ class Sidecar:
         return 200, f"ready ({self._uplink.server})\n"
 
     def _metrics(self) -> tuple[int, str]:
-        self._sweep()
         agent = self._agent
         dropped = self._dropped + sum(channel.dropped for channel in self._channels.values())
         gauges = {
