@@ -1,0 +1,146 @@
+"""grpc's server: a call is adopted before its interceptors run, and the response's trailing metadata
+is completed when the status is sent, whoever sends it and why.
+
+Below the interceptors' layer, so that their order does not matter and all of them, the handler and
+its response generator run in the call's scope.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import Any
+
+from rendezvous_instrumentation.patches.grpc_metadata import adopt, left, replied
+from rendezvous_instrumentation.shell.entries import Entry
+from rendezvous_instrumentation.shell.process import process
+from rendezvous_instrumentation.wrapping import wrap
+
+_INCOMING = "rendezvous_incoming"
+_FOREVER_S = 1e8
+"""Seconds from which on a deadline is none."""
+
+
+class _Incoming:
+    """One incoming call, held by the library's state of it."""
+
+    __slots__ = ("entry", "replied", "streams")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.replied = False
+        self.streams = False
+
+
+def apply(module: Any) -> None:
+    """Patch ``grpc._server``. Raises ``AttributeError`` where this grpc is not built as we know."""
+    server = import_module(f"{module.__name__}._server")
+    patches: list[tuple[str, Any]] = [
+        ("_find_method_handler", _find_method_handler),
+        ("_reject_rpc", _reject_rpc),
+        ("_unary_response_in_pool", _in_pool(streams=False)),
+        ("_stream_response_in_pool", _in_pool(streams=True)),
+        ("_get_initial_metadata", _get_initial_metadata),
+        ("_status", _status),
+        ("_abort", _abort),
+    ]
+    for name, _ in patches:
+        getattr(server, name)
+    for name, make in patches:
+        wrap(server, name, make)
+
+
+def _find_method_handler(original: Any) -> Any:
+    def _find_method_handler(rpc_event: Any, state: Any, method: Any, *args: Any) -> Any:
+        name = method.name() or rpc_event.call_details.method
+        entry = adopt(rpc_event.invocation_metadata, name)
+        if entry is None:
+            return original(rpc_event, state, method, *args)
+        setattr(state, _INCOMING, _Incoming(entry))
+        try:
+            if hasattr(state, "context"):  # where interceptors and handler run
+                state.context.run(entry.begin)
+            _take_deadline(entry, rpc_event)
+        except Exception:
+            process().stats.count("failed")
+        try:
+            return original(rpc_event, state, method, *args)
+        except BaseException:
+            left(entry)
+            raise
+
+    return _find_method_handler
+
+
+def _take_deadline(entry: Entry, rpc_event: Any) -> None:
+    remaining = rpc_event.call_details.deadline - time.time()
+    if remaining < _FOREVER_S:
+        entry.scope.deadline = time.monotonic() + remaining
+
+
+def _reject_rpc(original: Any) -> Any:
+    def _reject_rpc(rpc_event: Any, rpc_state: Any, *args: Any) -> Any:
+        incoming = rpc_state.__dict__.get(_INCOMING)
+        if incoming is not None:
+            left(incoming.entry)
+        return original(rpc_event, rpc_state, *args)
+
+    return _reject_rpc
+
+
+def _in_pool(*, streams: bool) -> Any:
+    def make(original: Any) -> Any:
+        def in_pool(rpc_event: Any, state: Any, behavior: Any, *args: Any) -> None:
+            incoming = state.__dict__.get(_INCOMING)
+            if incoming is None:
+                original(rpc_event, state, behavior, *args)
+                return
+            incoming.streams = streams
+            incoming.entry.begin()
+            try:
+                original(rpc_event, state, behavior, *args)
+            finally:
+                incoming.entry.end()
+                # A non-blocking behavior goes on elsewhere, until it has its status sent.
+                if not (streams and getattr(behavior, "experimental_non_blocking", False)):
+                    left(incoming.entry)
+
+        return in_pool
+
+    return make
+
+
+def _get_initial_metadata(original: Any) -> Any:
+    def _get_initial_metadata(state: Any, metadata: Any) -> Any:
+        incoming = state.__dict__.get(_INCOMING)
+        if incoming is not None and incoming.streams and not incoming.replied:
+            metadata = replied(incoming.entry, metadata, continues=True) or metadata
+        return original(state, metadata)
+
+    return _get_initial_metadata
+
+
+def _status(original: Any) -> Any:
+    def _status(rpc_event: Any, state: Any, serialized_response: Any) -> None:
+        _complete(state)
+        original(rpc_event, state, serialized_response)
+
+    return _status
+
+
+def _abort(original: Any) -> Any:
+    def _abort(state: Any, *args: Any) -> None:
+        _complete(state)
+        original(state, *args)
+
+    return _abort
+
+
+def _complete(state: Any) -> None:
+    """Add our context to the trailing metadata that the status takes along."""
+    incoming = state.__dict__.get(_INCOMING)
+    if incoming is not None and not incoming.replied:
+        incoming.replied = True
+        state.trailing_metadata = (
+            replied(incoming.entry, state.trailing_metadata) or state.trailing_metadata
+        )
