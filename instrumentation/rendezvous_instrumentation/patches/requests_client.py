@@ -58,6 +58,8 @@ class _Hop:
         try:
             headers = self._headers = request.headers
             before = self._before = headers.get(BAGGAGE)
+            if isinstance(before, bytes):
+                before = before.decode("latin-1")
             foreign = before is not None and KEY in before
             if SCOPE.get() is None and not foreign:
                 return
@@ -66,15 +68,18 @@ class _Hop:
             if call is not None:
                 self.call = call
                 self._touched = True
+                if before is not None:
+                    headers[BAGGAGE] = before
                 http.put(headers, call)
             elif foreign and not may_propagate(url.hostname or "", process()):
                 self._touched = True
+                headers[BAGGAGE] = before
                 http.hide(headers)
         except Exception:
             process().stats.count("failed")
             call, self.call = self.call, None
             if call is not None:
-                call.never_sent()
+                call.answered(None)  # it goes without a context
 
     def restore(self) -> None:
         """Give the application its header back."""
