@@ -5,6 +5,8 @@ import socket
 from pathlib import Path
 
 _FIRST = 15_000
+_given: set[int] = set()
+"""Ports given out by this process: whoever got one may not listen on it yet."""
 
 
 def free_port() -> int:
@@ -18,11 +20,14 @@ def free_port() -> int:
         return _port_from_kernel()
     while True:
         port = random.randrange(_FIRST, past)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.add(port)
         return port
 
 
