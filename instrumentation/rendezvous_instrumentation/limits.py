@@ -21,8 +21,14 @@ RECONNECT_S_MIN: Final = 0.05
 RECONNECT_S_MAX: Final = 2.0
 """Seconds between two attempts to reach the sidecar: doubling between these."""
 
+ACK_PAUSE_S: Final = 0.005
+"""Seconds for which acks are left to gather in the socket while no answer is awaited."""
+
 PEERS_MAX: Final = 4_096
 """Peers remembered as speaking Rendezvous; beyond it all are forgotten and learnt again."""
+
+ENDPOINTS_MAX: Final = 4_096
+"""Datastore endpoints whose epoch is remembered; beyond it all are forgotten and learnt again."""
 
 STATS_INTERVAL_S: Final = 0.5
 """Seconds between two writes of the statistics file."""

@@ -9,26 +9,28 @@ from typing import Any
 from rendezvous_instrumentation.patches import redis_driver as driver
 from rendezvous_instrumentation.patches.redis_driver import Memory
 from rendezvous_instrumentation.shell import reads, writes
-from rendezvous_instrumentation.shell.current import SCOPE
+from rendezvous_instrumentation.shell.current import SCOPE, anyone_lives
 from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
 from rendezvous_monitors.positions.redis import QUESTION_PACKED, Applied
 from rendezvous_monitors.positions.redis_commands import Effect, effect
+
+NEITHER, READ, WRITE, BOTH = Effect.NEITHER, Effect.READ, Effect.WRITE, Effect.BOTH
 
 
 def apply(module: Any) -> None:
     """Patch ``redis.asyncio.client`` or ``valkey.asyncio.client``."""
     client = getattr(module, "Redis", None) or module.Valkey
     wrap(client, "_send_command_parse_response", _command)
-    wrap(module.Pipeline, "_execute_transaction", _pipeline)
-    wrap(module.Pipeline, "_execute_pipeline", _pipeline)
+    wrap(module.Pipeline, "_execute_transaction", _transaction)
+    wrap(module.Pipeline, "_execute_pipeline", _plain_pipeline)
 
 
 class _Asking:
     """A connection that sends the question in the packet of the next command: before it (``first``)
     when a read is to be judged, after it when a write's position is wanted."""
 
-    __slots__ = ("_connection", "_first", "answer", "asked", "sent")
+    __slots__ = ("_connection", "_first", "answer", "asked", "marks", "memory", "sent")
 
     def __init__(self, connection: Any, *, first: bool) -> None:
         self._connection = connection
@@ -36,6 +38,8 @@ class _Asking:
         self.asked = False
         self.sent = False
         self.answer: object = None
+        self.memory = driver.memory_of(connection)
+        self.marks = writes.marks()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -52,6 +56,8 @@ class _Asking:
         connection = self._connection
         if driver.transport_of(connection) is None:
             await connection.connect()
+        self.memory = driver.memory_of(connection)
+        self.marks = writes.marks()
         self.sent = True
         if self.asked or driver.prepares(command):
             await connection.send_packed_command(command, **kwargs)
@@ -87,19 +93,24 @@ class _Node:
 
     async def ask(self) -> Applied | None:
         connection = self._connection
+        if driver.forbidden(self.memory):
+            return None
+        marks = writes.marks()
         try:
             await connection.send_packed_command([QUESTION_PACKED])
             raw = await _read_answer(connection)
         except Exception:
             return None
         self.memory = driver.memory_of(connection)
-        return driver.answered(self.memory, raw)
+        return driver.answered(self.memory, raw, marks)
 
     async def ask_and_read(self) -> tuple[Applied | None, Callable[[], Any]]:
+        if driver.forbidden(self.memory):
+            return None, await _outcome(self._call, self._connection)
         asking = _Asking(self._connection, first=True)
         outcome = await _outcome(self._call, asking)
-        self.memory = driver.memory_of(self._connection)
-        return driver.answered(self.memory, asking.answer), outcome
+        self.memory = asking.memory
+        return driver.answered(self.memory, asking.answer, asking.marks), outcome
 
     async def read(self) -> Any:
         return await self._call(self._connection)
@@ -123,22 +134,40 @@ def _command(original: Any) -> Any:
         self: Any, conn: Any, command_name: Any, *args: Any, **options: Any
     ) -> Any:
         scope = SCOPE.get()
+        if scope is None and not anyone_lives():
+            return await original(self, conn, command_name, *args, **options)
         does = effect(args[0] if args else command_name, args[1:])
-        if does is Effect.NEITHER or (scope is None and not writes.concerns_anyone()):
+        # Members are compared, not masked: an operator of IntFlag takes half a microsecond.
+        depends = does is not WRITE and scope is not None and driver.depends_here(scope)
+        if does is NEITHER:
+            driver.note_multi(conn, command_name)
+        if does is NEITHER or (does is READ and not depends):
+            return await original(self, conn, command_name, *args, **options)
+        if does is READ and scope is not None and driver.settled(scope, conn):
             return await original(self, conn, command_name, *args, **options)
 
         async def call(connection: Any) -> Any:
             return await original(self, connection, command_name, *args, **options)
 
-        if does & Effect.READ and scope is not None and driver.dependent_cell() is not None:
+        if driver.in_multi_by_hand(conn, command_name):
+            if depends:
+                driver.count_queued_read(process())
+                depends = False
+            if not driver.ends_multi(command_name):
+                return await call(conn)
+        if depends and scope is not None:
             if driver.is_cache(conn):
                 driver.count_cached_read(process())
             else:
+                if driver.health_is_due(conn):  # here, since it may lead to another node
+                    await conn.check_health()
                 memory = driver.memory_of(conn)
-                what = driver.read_of(self, conn, memory, repeatable=does is Effect.READ)
-                carry_out = call if does is Effect.READ else _writing(command_name, call)
+                what = driver.read_of(
+                    self, conn, memory, repeatable=driver.repeatable(command_name, does)
+                )
+                carry_out = call if does is READ else _writing(command_name, call)
                 return await reads.read_async(scope, _Node(conn, memory, carry_out), what)
-        if does & Effect.WRITE:
+        if does is not READ:
             return await _writing(command_name, call)(conn)
         return await call(conn)
 
@@ -160,7 +189,7 @@ def _writing(command: object, call: Callable[[Any], Awaitable[Any]]) -> Callable
             raise
         except BaseException:
             if asking.sent:
-                driver.write_unanswered(driver.memory_of(connection))
+                driver.write_unanswered(asking.memory)
             raise
         await _place(connection, asking)
         return result
@@ -170,49 +199,53 @@ def _writing(command: object, call: Callable[[Any], Awaitable[Any]]) -> Callable
 
 async def _place(connection: Any, asking: _Asking) -> None:
     """The write was answered: read the position that follows it."""
-    memory = driver.memory_of(connection)
+    applied = None
     try:
-        if asking.asked:
-            driver.place_write(memory, driver.answered(memory, await _read_answer(connection)))
-        else:
+        if not asking.asked:
+            asking.marks = writes.marks()
             await connection.send_packed_command([QUESTION_PACKED])
-            driver.place_write(memory, driver.answered(memory, await _read_answer(connection)))
+        applied = driver.answered(asking.memory, await _read_answer(connection), asking.marks)
     except Exception:
-        driver.place_write(memory, None)
+        pass  # the write was done; what is unknown is its position
+    finally:
+        driver.place_write(asking.memory, applied)
 
 
 async def _after_error(connection: Any, asking: _Asking, command: object, error: Exception) -> None:
-    memory = driver.memory_of(connection)
-    if driver.transport_of(connection) is None:
+    memory = asking.memory
+    if driver.transport_of(connection) is not memory.transport:
         driver.write_unanswered(memory)
         return
+    applied = None
     try:
-        applied = driver.answered(memory, await _read_answer(connection)) if asking.asked else None
+        if asking.asked:
+            applied = driver.answered(memory, await _read_answer(connection), asking.marks)
     except Exception:
-        applied = None
-    if driver.may_have_written(command, error):
-        driver.place_write(memory, applied)
+        pass
+    finally:
+        if driver.may_have_written(command, error):
+            driver.place_write(memory, applied)
 
 
 async def _unplaced(connection: Any, command: object, call: Callable[[Any], Awaitable[Any]]) -> Any:
     """A write whose position cannot be asked for."""
+    memory = driver.memory_of(connection)
     try:
         result = await call(connection)
     except Exception as exc:
-        memory = driver.memory_of(connection)
         if driver.transport_of(connection) is None:
             driver.write_unanswered(memory)
         elif driver.may_have_written(command, exc):
             driver.place_write(memory, None)
         raise
     except BaseException:
-        driver.write_unanswered(driver.memory_of(connection))
+        driver.write_unanswered(memory)
         raise
-    driver.place_write(driver.memory_of(connection), None)
+    driver.place_write(memory, None)
     return result
 
 
-def _pipeline(original: Any) -> Any:
+def _pipeline(original: Any, what_for: str) -> Any:
     async def execute(self: Any, connection: Any, commands: Any, raise_on_error: bool) -> Any:
         scope = SCOPE.get()
         if scope is None and not writes.concerns_anyone():
@@ -222,11 +255,19 @@ def _pipeline(original: Any) -> Any:
         async def call(conn: Any) -> Any:
             return await original(self, conn, commands, raise_on_error)
 
-        carry_out = _writing("EXEC", call) if does & Effect.WRITE else call
-        if does & Effect.READ and scope is not None and driver.dependent_cell() is not None:
+        carry_out = _writing(what_for, call) if does in (WRITE, BOTH) else call
+        if does in (READ, BOTH) and scope is not None and driver.depends_here(scope):
             memory = driver.memory_of(connection)
             what = driver.read_of(self, connection, memory, repeatable=False)
             return await reads.read_async(scope, _Node(connection, memory, carry_out), what)
         return await carry_out(connection)
 
     return execute
+
+
+def _transaction(original: Any) -> Any:
+    return _pipeline(original, "EXEC")
+
+
+def _plain_pipeline(original: Any) -> Any:
+    return _pipeline(original, driver.PIPELINE)

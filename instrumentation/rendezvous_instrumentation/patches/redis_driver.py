@@ -17,27 +17,36 @@ from rendezvous_instrumentation.core.barrier import depends
 from rendezvous_instrumentation.core.verdict import Reason, unprotected
 from rendezvous_instrumentation.limits import FORBIDDEN_MEMORY_S
 from rendezvous_instrumentation.shell import writes
-from rendezvous_instrumentation.shell.current import SCOPE
+from rendezvous_instrumentation.shell.current import SCOPE, Scope
 from rendezvous_instrumentation.shell.process import Process, process
-from rendezvous_instrumentation.shell.reads import Read
+from rendezvous_instrumentation.shell.reads import Read, count_protected
 from rendezvous_monitors.positions import redis as position
 from rendezvous_monitors.positions.cover import Cover
-from rendezvous_monitors.positions.redis_commands import SCRIPTS, Effect, effect
+from rendezvous_monitors.positions.redis_commands import SCRIPTS, UNREPEATABLE, Effect, effect
 
 KIND = position.KIND
 ANY_STORE = StoreKey(KIND)
+PIPELINE = "PIPELINE"
+"""Stands for all the commands of a pipeline that is no transaction."""
 _MEMORY = "_rendezvous_memory"
-_NOT_CARRIED_OUT = ("MOVED", "ASK", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+_NOT_CARRIED_OUT = frozenset(
+    """MovedError AskError ReadOnlyError MasterDownError ClusterDownError TryAgainError
+    NoScriptError""".split()
+)
+"""The driver's errors, by class, for commands that the node did not begin."""
 
 
 class Memory:
     """What a connection's node is known to have applied. ``transport``: the connection's socket or
-    stream when it answered; another one is another node, perhaps."""
+    stream when it answered; another one is another node, perhaps. ``in_multi``: the application has
+    begun a transaction by hand, in which a question would be queued."""
 
-    __slots__ = ("applied", "at", "forbidden_at", "transport")
+    __slots__ = ("applied", "at", "endpoint", "forbidden_at", "in_multi", "transport")
 
-    def __init__(self, transport: object) -> None:
+    def __init__(self, transport: object, endpoint: object) -> None:
         self.transport = transport
+        self.endpoint = endpoint
+        self.in_multi = False
         self.applied: position.Applied | None = None
         self.at = 0.0
         self.forbidden_at = 0.0
@@ -45,6 +54,7 @@ class Memory:
 
 def transport_of(connection: Any) -> object:
     """The live socket (sync) or reader (asyncio) of a connection; ``None`` when disconnected."""
+    connection = getattr(connection, "_conn", connection)  # a cache's connection has another inside
     sock = getattr(connection, "_sock", None)
     return sock if sock is not None else getattr(connection, "_reader", None)
 
@@ -54,9 +64,15 @@ def memory_of(connection: Any) -> Memory:
     transport = transport_of(connection)
     memory: Memory | None = getattr(connection, _MEMORY, None)
     if memory is None or memory.transport is not transport:
-        memory = Memory(transport)
+        memory = Memory(transport, endpoint_of(connection))
         setattr(connection, _MEMORY, memory)
     return memory
+
+
+def endpoint_of(connection: Any) -> object:
+    """What names the address that a connection leads to."""
+    host = getattr(connection, "host", None) or getattr(connection, "path", None)
+    return KIND, host, getattr(connection, "port", 0)
 
 
 def remembered(memory: Memory) -> position.Applied | None:
@@ -71,8 +87,11 @@ def forbidden(memory: Memory) -> bool:
     return bool(memory.forbidden_at) and time.monotonic() - memory.forbidden_at < FORBIDDEN_MEMORY_S
 
 
-def answered(memory: Memory, raw: object) -> position.Applied | None:
-    """Take the node's answer (bytes, or an error of the driver) into memory."""
+def answered(memory: Memory, raw: object, marks: writes.Marks) -> position.Applied | None:
+    """Take the node's answer (bytes, an error of the driver, or ``None`` where none came) into
+    memory. ``marks``: ``writes.marks()`` when the question was sent."""
+    if raw is None:
+        return None
     if isinstance(raw, str):
         raw = raw.encode("latin-1", "replace")
     applied = position.parse(raw) if isinstance(raw, bytes) else None
@@ -84,10 +103,12 @@ def answered(memory: Memory, raw: object) -> position.Applied | None:
     before = memory.applied
     if applied.previous is not None and (before is None or before.store != applied.store):
         us.learn_lineage(applied.previous, applied.store, applied.fork)
+    if applied.primary or (applied.linked and not applied.syncing):
+        us.epoch_seen(memory.endpoint, applied.store)
     memory.applied = applied
     memory.at = time.monotonic()
     if applied.primary:
-        writes.head(us, applied.store, applied.value)
+        writes.head(applied.store, applied.value, marks)
     return applied
 
 
@@ -106,13 +127,38 @@ def dependent_cell() -> Cell | None:
     return cell if cell.depends and depends(cell, KIND) else None
 
 
+def depends_here(scope: Scope) -> bool:
+    """Whether a Redis read in ``scope`` is a dependent read."""
+    cell = scope.cell
+    return cell.depends and depends(cell, KIND)
+
+
+def settled(scope: Scope, connection: Any) -> bool:
+    """Whether what is known of this connection's node decides a dependent read at once: then it is
+    ``protected``, and counted. The barrier's own answer, for the case that nine reads in ten are."""
+    cell = scope.cell
+    if scope.over or cell.unresolved or cell.unknown or cell.flags or is_cache(connection):
+        return False
+    if health_is_due(connection):
+        return False
+    applied = remembered(memory_of(connection))
+    if applied is None:
+        return False
+    for store, value in cell.positions.items():
+        # Another epoch, or not there yet: for the barrier.
+        if store[0] == KIND and (
+            store != applied.store or value > applied.value or applied.syncing
+        ):
+            return False
+    count_protected(process())
+    return True
+
+
 def read_of(client: Any, connection: Any, memory: Memory, *, repeatable: bool) -> Read:
     """What the barrier must know of a read on this connection."""
     pool = getattr(client, "connection_pool", None)
     held_max = max(1, getattr(pool, "max_connections", 2) // 2)
-    endpoint = (KIND, getattr(connection, "host", None) or getattr(connection, "path", None),
-                getattr(connection, "port", 0))  # fmt: skip
-    return Read(KIND, judge, endpoint, remembered(memory), repeatable, held_max)
+    return Read(KIND, judge, endpoint_of(connection), remembered(memory), repeatable, held_max)
 
 
 def place_write(memory: Memory, applied: position.Applied | None) -> None:
@@ -120,6 +166,8 @@ def place_write(memory: Memory, applied: position.Applied | None) -> None:
     if applied is not None and applied.primary:
         writes.written(applied.store, applied.value)
         return
+    if applied is not None and not applied.writable:
+        return  # a replica answered, and it takes no writes: nothing was changed
     known = memory.applied
     writes.unknown(known.store if known is not None else ANY_STORE, unanswered=False)
 
@@ -130,13 +178,55 @@ def write_unanswered(memory: Memory) -> None:
     writes.unknown(known.store if known is not None else ANY_STORE, unanswered=True)
 
 
-def may_have_written(command: object, error: Exception) -> bool:
-    """Whether a command that answered ``error`` may have changed data nevertheless: scripts and
-    transactions stop half-way; everything else did nothing. A redirection did nothing here."""
-    if str(error).startswith(_NOT_CARRIED_OUT):
+def may_have_written(command: object, error: BaseException) -> bool:
+    """Whether a command that raised ``error`` may have changed data nevertheless. An error that is
+    not the server's came after its reply; scripts, transactions and pipelines stop half-way;
+    everything else did nothing. A redirection did nothing here."""
+    if command == PIPELINE:
+        return True
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "ResponseError" not in kinds:
+        return True
+    if kinds & _NOT_CARRIED_OUT:
         return False
-    words = str(command).upper().split()
-    return bool(words) and words[0] in SCRIPTS
+    text = command.decode("latin-1") if isinstance(command, bytes) else str(command)
+    return text.upper().partition(" ")[0] in SCRIPTS
+
+
+def repeatable(command: object, does: Effect) -> bool:
+    """Whether a command may be sent twice, since its first answer can be thrown away."""
+    text = command.decode("latin-1") if isinstance(command, bytes) else str(command)
+    return does is Effect.READ and text.upper() not in UNREPEATABLE
+
+
+def in_multi_by_hand(connection: Any, command: object) -> bool:
+    """Whether a command belongs to a MULTI that the application sent itself: a question put between
+    would be queued, and its answer be one of EXEC's results. EXEC ends it."""
+    memory: Memory | None = getattr(connection, _MEMORY, None)
+    if memory is None or not memory.in_multi or memory_of(connection) is not memory:
+        return False
+    memory.in_multi = not ends_multi(command)
+    return True
+
+
+def ends_multi(command: object) -> bool:
+    """Whether a command carries a transaction out."""
+    return command in ("EXEC", "exec", b"EXEC")
+
+
+def health_is_due(connection: Any) -> bool:
+    """Whether the driver's next send begins with a health check, which may connect anew."""
+    return bool(getattr(connection, "health_check_interval", 0)) and (
+        time.monotonic() > getattr(connection, "next_health_check", 0)
+    )
+
+
+def note_multi(connection: Any, command: object) -> None:
+    """The application sends MULTI, or takes it back."""
+    if command in ("MULTI", "multi", b"MULTI"):
+        memory_of(connection).in_multi = True
+    elif command in ("DISCARD", "discard", b"DISCARD"):
+        memory_of(connection).in_multi = False
 
 
 def effect_of_all(commands: Any) -> Effect:
@@ -163,6 +253,11 @@ def prepares(packet: list[bytes]) -> bool:
 def is_cache(connection: Any) -> bool:
     """Whether a client-side cache may answer instead of the node."""
     return type(connection).__name__ == "CacheProxyConnection"
+
+
+def count_queued_read(us: Process) -> None:
+    """A dependent read in a transaction begun by hand, where the node can't be asked."""
+    us.stats.verdict(unprotected(Reason.FORBIDDEN), 0.0)
 
 
 def count_cached_read(us: Process) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from rendezvous_instrumentation.wrapping import wrap
 
-_SCOPE = "_rendezvous_scope"
+_POOLS = ("concurrent.futures.", "multiprocessing.", "anyio.", "asgiref.")
+"""Modules whose threads serve one caller after the other."""
 
 
 def apply(module: Any) -> None:
     """Patch ``threading`` or ``concurrent.futures.thread``."""
     if hasattr(module, "Thread"):
         wrap(module.Thread, "start", _start)
-        wrap(module.Thread, "run", _run)
     if hasattr(module, "ThreadPoolExecutor"):
         wrap(module.ThreadPoolExecutor, "submit", _submit)
 
@@ -27,31 +27,35 @@ def _start(original: Any) -> Any:
         from rendezvous_instrumentation.shell.current import SCOPE
 
         scope = SCOPE.get()
-        # An executor's own workers outlive the request that happens to start them.
-        if scope is not None and not _is_worker(self):
-            from rendezvous_instrumentation.shell.background import child_scope
+        if scope is None or _is_worker(self):
+            original(self)
+            return
+        from rendezvous_instrumentation.shell.background import child_scope
 
-            setattr(self, _SCOPE, child_scope(scope))
-        original(self)
+        child = child_scope(scope)
+        inner = self.run
+
+        # On the instance: subclasses override ``run``.
+        def run() -> None:
+            self.__dict__.pop("run", None)
+            SCOPE.set(child)
+            inner()
+
+        self.run = run
+        try:
+            original(self)
+        except BaseException:
+            self.__dict__.pop("run", None)
+            raise
 
     return start
 
 
 def _is_worker(thread: Any) -> bool:
-    target = getattr(thread, "_target", None)
-    return getattr(target, "__module__", "") == "concurrent.futures.thread"
-
-
-def _run(original: Any) -> Any:
-    def run(self: Any) -> None:
-        scope = self.__dict__.pop(_SCOPE, None)
-        if scope is not None:
-            from rendezvous_instrumentation.shell.current import SCOPE
-
-            SCOPE.set(scope)
-        original(self)
-
-    return run
+    """Whether it is a pool's thread: it outlives the request that happens to start it, and works
+    for others. What it does without a scope of its own is counted ``unattributed``."""
+    module = getattr(getattr(thread, "_target", None), "__module__", None) or ""
+    return module.startswith(_POOLS) or type(thread).__module__.startswith(_POOLS)
 
 
 def _submit(original: Any) -> Any:

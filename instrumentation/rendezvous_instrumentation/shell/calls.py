@@ -51,7 +51,7 @@ class Call:
             self.bid,
             Open(Work.RPC, scope.bid, zone_text(scope.zone), peer, "", ""),
         )
-        self.text = encoded(cell.cut(self.bid, scope.zone, us.outbox.acks), scope)
+        self.text = encoded(us, cell.cut(self.bid, scope.zone, us.outbox.acks), scope)
 
     def answered(self, text: str | None, *, complete: bool = True) -> None:
         """The response is here, with the callee's context or without one. ``complete``: nothing was
@@ -99,7 +99,7 @@ class Call:
             cell.unresolved.add(self.bid)
         else:
             # Its opening was refused by a full outbox; no server can ever say that it ended.
-            cell.flags |= Flags.INCOMPLETE
+            cell.mark(Flags.INCOMPLETE)
 
 
 def begin(host: str, peer: str) -> Call | None:
@@ -115,8 +115,10 @@ def begin(host: str, peer: str) -> Call | None:
     return Call(us, scope, peer)
 
 
-def encoded(context: Context, scope: Scope) -> str:
-    """A context as text; stores whose position no event covers are kept to the last."""
+def encoded(us: Process, context: Context, scope: Scope) -> str:
+    """A context as text that may leave the process: the events that it names have been sent. Stores
+    whose position no event covers are kept to the last."""
+    us.link.flush()
     unregistered = scope.cell.unregistered
     return codec.encode(context, keep=frozenset(unregistered) if unregistered else frozenset())
 
@@ -131,4 +133,4 @@ def message_text(work: Work, service: str) -> tuple[str, Bid] | None:
     bid = us.new_bid()
     zone = scope.cell.next_child_zone(scope.zone)
     us.event(scope.cell, bid, Open(work, scope.bid or ROOT_BID, zone_text(zone), service, "", ""))
-    return encoded(scope.cell.cut(bid, zone, us.outbox.acks), scope), bid
+    return encoded(us, scope.cell.cut(bid, zone, us.outbox.acks), scope), bid

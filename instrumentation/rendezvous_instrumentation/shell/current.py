@@ -46,6 +46,11 @@ def cell_of(rid: Rid) -> Cell:
     return cell
 
 
+def anyone_lives() -> bool:
+    """Whether there is any live cell: the first question of a patched call outside a request."""
+    return bool(_cells)
+
+
 def live_cells() -> list[Cell]:
     """All live cells: work done without a scope may belong to any of them."""
     return list(_cells.values())

@@ -48,11 +48,12 @@ class Entry:
         ``continues`` the branch is closed: what is done afterwards is background work."""
         scope = self.scope
         text = None
+        if not continues:
+            self.leave()  # first: its event goes out with those that the context names
         if self.carried:
             flags = Flags.CONTINUES if continues else Flags(0)
-            text = encoded(scope.cell.cut(scope.bid, scope.zone, self.us.outbox.acks, flags), scope)
-        if not continues:
-            self.leave()
+            context = scope.cell.cut(scope.bid, scope.zone, self.us.outbox.acks, flags)
+            text = encoded(self.us, context, scope)
         return text
 
     def leave(self) -> None:
@@ -71,17 +72,24 @@ def enter(texts: list[str], traceparent: str | None = None) -> Entry:
     trace id becomes the rid, marked ``joined``."""
     us = process()
     contexts: list[Context] = []
+    unread = False
     for text in texts:
         try:
             contexts.append(codec.decode(text))
         except MalformedContext:
+            unread = True
             us.stats.count("contexts_foreign" if codec.is_foreign(text) else "contexts_malformed")
     if not contexts:
-        return Entry(us, Scope(_opened(us, traceparent)), carried=False)
+        cell = _opened(us, traceparent)
+        if unread:  # something came that nobody here can read: reads must not look protected
+            cell.mark(Flags.INCOMPLETE)
+        return Entry(us, Scope(cell), carried=False)
     first = contexts[0]
     cell = cell_of(first.rid)
     for context in contexts:
         cell.merge(context)
+    if unread:
+        cell.mark(Flags.INCOMPLETE)
     cell.carried = True
     scope = Scope(cell, first.branch, first.zone)
     if first.branch != ROOT_BID:
@@ -104,7 +112,8 @@ def merged_baggage(baggage: str, entry: Entry) -> str:
         return without_member(baggage)
     scope = entry.scope
     return with_member(
-        baggage, encoded(scope.cell.cut(scope.bid, scope.zone, entry.us.outbox.acks), scope)
+        baggage,
+        encoded(entry.us, scope.cell.cut(scope.bid, scope.zone, entry.us.outbox.acks), scope),
     )
 
 
@@ -115,17 +124,19 @@ def _opened(us: Process, traceparent: str | None) -> Cell:
         return cell_of(Rid(text_of(os.urandom(16))))
     us.stats.count("requests_joined")
     cell = cell_of(rid)
-    cell.flags |= Flags.JOINED
+    cell.mark(Flags.JOINED)
     return cell
 
 
 def _trace_rid(traceparent: str) -> Rid | None:
     """The trace id of a valid W3C traceparent as a rid."""
     parts = traceparent.strip().split("-")
-    if len(parts) < 4 or len(parts[0]) != 2 or len(parts[1]) != 32 or parts[0] == "ff":
+    if [len(part) for part in parts[:4]] != [2, 32, 16, 2] or parts[0] == "ff":
         return None
-    try:
-        raw = bytes.fromhex(parts[1])
-    except ValueError:
+    if (parts[0] == "00" and len(parts) > 4) or set("".join(parts[:4])) - _LOWER_HEX:
         return None
-    return rid_from_bytes(raw) if any(raw) else None
+    raw, parent = bytes.fromhex(parts[1]), bytes.fromhex(parts[2])
+    return rid_from_bytes(raw) if any(raw) and any(parent) else None
+
+
+_LOWER_HEX = frozenset("0123456789abcdef")

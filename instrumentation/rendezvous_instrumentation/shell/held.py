@@ -77,6 +77,11 @@ _endpoints: dict[object, Held] = {}
 _ENDPOINTS_MAX = 1_024
 
 
+def forget_held() -> None:
+    """After a fork: the parent's held reads are not the child's; nobody here would lead them."""
+    _endpoints.clear()
+
+
 def held_for(endpoint: object) -> Held:
     """The held reads of one endpoint (any hashable that names it)."""
     held = _endpoints.get(endpoint)

@@ -1,8 +1,11 @@
 """The channel to the sidecar: inline sends from whoever has an event, one thread for the rest.
 
-An event goes out in the call that reports it, by one non-blocking send; it is in the sidecar's socket
-before the context that names it leaves the process. The thread connects, reads acks and answers,
-sends what could not be sent inline, and reconnects.
+An event goes out in the call that reports it, by one non-blocking send, unless others are not yet
+acknowledged: then it waits for company until an ack comes, a branch closes, or a context is cut
+(Nagle's rule). Whoever lets a context out flushes first, so that every event that the context names
+is in the sidecar's socket before the context has left the process; one that no context names can
+be missed by nobody. The thread connects, reads acks and answers, sends what could not be sent
+inline, and reconnects.
 
 ``_socket`` and ``_thread`` directly: nothing that an application may monkey-patch, and no import that
 it would feel.
@@ -27,7 +30,7 @@ from rendezvous_api import channel
 from rendezvous_api.errors import MalformedMessage
 from rendezvous_api.limits import PACKET_BYTES_MAX
 from rendezvous_instrumentation.core.outbox import Outbox
-from rendezvous_instrumentation.limits import RECONNECT_S_MAX, RECONNECT_S_MIN
+from rendezvous_instrumentation.limits import ACK_PAUSE_S, RECONNECT_S_MAX, RECONNECT_S_MIN
 from rendezvous_instrumentation.shell.stats import Stats
 
 _READ_BYTES = 65_536
@@ -57,18 +60,28 @@ class Link:
         self._socket: raw_socket | None = None
         self._started = False
         self._stopped = False
+        self._asked = 0
+        self._hurry = allocate_lock()
+        self._hurry.acquire()
 
     def event(self, lane: int, kind: int, rid: bytes, bid: int, body: bytes) -> int:
-        """Number an event and send it if the socket takes it at once; its seq, or 0 (refused)."""
+        """Number an event and queue it, or send it where nothing is under way; its seq, or 0
+        (refused)."""
         with self._lock:
             outbox = self._outbox
-            backlog = outbox.waiting
             seq = outbox.append(lane, kind, rid, bid, body)
-            if seq and not backlog and self._socket is not None:
+            if outbox.size == 1 and seq and self._socket is not None:
                 self._send_some(self._socket)
         if not self._started:
             self._start()
         return seq
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the socket takes it at once: before a context leaves."""
+        if self._outbox.waiting and self._socket is not None:
+            with self._lock:
+                if self._outbox.waiting and self._socket is not None:
+                    self._send_some(self._socket)
 
     def ask(self, message: channel.Ask) -> bool:
         """Send a question; whether it went out. Events before it go first: it is about them."""
@@ -80,6 +93,10 @@ class Link:
                 while self._outbox.waiting and self._send_some(sock):
                     pass
                 sent = not self._outbox.waiting and self._try_send(sock, channel.encode(message))
+                if sent:
+                    self._asked += 1
+                    if self._hurry.locked():
+                        self._hurry.release()
         if not self._started:
             self._start()
         return sent
@@ -141,6 +158,7 @@ class Link:
                 sock.close()
                 return False
             self._outbox.channel_lost()
+            self._asked = 0
             self._socket = sock
             self.connected = True
         self._stats.count("channel_connected")
@@ -171,8 +189,14 @@ class Link:
                 with self._lock:
                     for entry in message.entries:
                         self._outbox.acked(*entry)
+                if not self._asked:
+                    # Acks are in no hurry, and each wakes this thread beside the application's.
+                    self._hurry.acquire(timeout=ACK_PAUSE_S)
             else:
-                self._on_message(message)
+                if isinstance(message, channel.Answered):
+                    with self._lock:
+                        self._asked = max(0, self._asked - 1)
+                self._hand_over(message)
 
     def _drop(self) -> None:
         with self._lock:
@@ -182,6 +206,12 @@ class Link:
                 self._outbox.channel_lost()
         if sock is not None:
             sock.close()
+
+    def _hand_over(self, message: channel.ToProcess) -> None:
+        try:
+            self._on_message(message)
+        except Exception:  # the thread must live: nobody would reconnect
+            self._stats.count("failed")
 
     def _tick(self) -> None:
         try:

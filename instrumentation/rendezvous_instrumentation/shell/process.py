@@ -11,6 +11,7 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 
 from rendezvous_api import channel, codec
 from rendezvous_api.cell import Cell
@@ -26,10 +27,12 @@ from rendezvous_instrumentation.core.outbox import Outbox
 from rendezvous_instrumentation.limits import (
     BREAKER_FAILURES,
     BREAKER_OPEN_S,
+    ENDPOINTS_MAX,
     PEERS_MAX,
     STATS_INTERVAL_S,
 )
 from rendezvous_instrumentation.shell.current import forget_cells
+from rendezvous_instrumentation.shell.held import forget_held
 from rendezvous_instrumentation.shell.link import Link, identity
 from rendezvous_instrumentation.shell.stats import Stats
 from rendezvous_monitors.positions import cover
@@ -56,19 +59,19 @@ class Process:
         self.later: deque[tuple[Cell, Bid]] = deque()
         """Branches whose last holder was collected: closed at the next event or tick, since a
         collector may run inside our own locks."""
-        self._bids = int.from_bytes(seed, "big")
+        self._bids = count(int.from_bytes(seed, "big"))
         self._lock = allocate_lock()
         self._number = 0
         self._questions: dict[int, Deliver] = {}
         self._failures = 0
         self._breaker_until = 0.0
         self._speakers: set[str] = set()
+        self._epochs: dict[object, StoreKey] = {}
         self._stats_at = 0.0
 
     def new_bid(self) -> Bid:
         """A branch id that no other process draws: 64 random bits at the start, then counting."""
-        self._bids = (self._bids + 1) & 0xFFFF_FFFF_FFFF_FFFF
-        return Bid(self._bids or self.new_bid())
+        return Bid(next(self._bids) & 0xFFFF_FFFF_FFFF_FFFF or self.new_bid())
 
     def event(self, cell: Cell, bid: Bid, body: Body) -> bool:
         """Report an event of a request; whether it was numbered (a full outbox refuses)."""
@@ -86,6 +89,23 @@ class Process:
         if self.lineage.learn(old, new, fork):
             kind, raw = encode_body(Lineage(old, new, fork))
             self.link.event(0, kind, rid_bytes(NO_RID), 0, raw)
+
+    def epoch_seen(self, endpoint: object, store: StoreKey) -> None:
+        """A node of ``endpoint`` lives in ``store``. Where another epoch was there before and nobody
+        has said how the two hang together, nothing is known to have come along."""
+        before = self._epochs.get(endpoint)
+        if before == store:
+            return
+        if before is None and len(self._epochs) >= ENDPOINTS_MAX:
+            self._epochs.clear()
+        self._epochs[endpoint] = store
+        if before is not None and self.lineage.carry(before, 0, store) is None:
+            self.learn_lineage(before, store, 0)
+
+    def hold(self, by: int) -> None:
+        """One more read is held, or one fewer."""
+        with self._lock:
+            self.held += by
 
     # --- peers ---------------------------------------------------------------------------
 
@@ -166,7 +186,8 @@ class Process:
             self.stats.write(self.config.stats_dir)
 
     def finish(self) -> None:
-        """At exit: the last statistics; never waits for anybody."""
+        """At exit: the last events and statistics; never waits for anybody."""
+        self.link.flush()
         if self.config.stats_dir:
             self.stats.write(self.config.stats_dir)
 
@@ -209,6 +230,7 @@ def _forget() -> None:
     global _current
     current, _current = _current, None
     forget_cells()
+    forget_held()
     if current is not None:
         sock = current.link._socket  # pyright: ignore[reportPrivateUsage]
         if sock is not None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rendezvous_api.errors import RendezvousError
 from rendezvous_api.ids import StoreKey
 from rendezvous_api.limits import RESOLVE_BUDGET_S
 from rendezvous_instrumentation.core import barrier
@@ -26,7 +27,7 @@ from rendezvous_instrumentation.core.barrier import (
     Wait,
     Waited,
 )
-from rendezvous_instrumentation.core.verdict import Outcome, Reason, Verdict
+from rendezvous_instrumentation.core.verdict import PROTECTED, Outcome, Reason, Verdict
 from rendezvous_instrumentation.limits import POLL_S
 from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import Scope
@@ -36,8 +37,11 @@ from rendezvous_instrumentation.shell.resolves import Question, question_for, se
 from rendezvous_monitors.positions.cover import Cover
 
 
-class BarrierTimeout(TimeoutError):
-    """A read waited for its budget in vain, and ``RENDEZVOUS_ON_TIMEOUT=error`` is set."""
+class BarrierTimeout(RendezvousError):
+    """A read waited for its budget in vain, and ``RENDEZVOUS_ON_TIMEOUT=error`` is set.
+
+    No ``TimeoutError``: drivers take that for a broken connection, and try again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,6 @@ class _Held:
         budget_s = us.config.budget_s - cell.waited_s
         if scope.deadline:
             budget_s = min(budget_s, scope.deadline - time.monotonic())
-        if cell.timed_out and not cell.timed_out.isdisjoint(cell.positions):
-            budget_s = 0.0
         return barrier.read_barrier(
             cell,
             read.kind,
@@ -121,29 +123,34 @@ class _Held:
 
     def finished(self, verdict: Verdict) -> None:
         """Count the verdict, show it on the user's span, and raise where the policy says so."""
-        us, cell = self.us, self.scope.cell
+        us = self.us
         us.stats.verdict(verdict, self.waited_s)
         if verdict.reason is Reason.OBSERVED:
             us.stats.count("would_have_waited")
         _show_on_span(verdict, self.waited_s)
-        if verdict.reason is Reason.BUDGET:
-            cell.timed_out.update(store for store in cell.positions if store[0] == self.read.kind)
-            if us.config.on_timeout == "error":
-                raise BarrierTimeout(
-                    f"rendezvous: the replica did not show this request's writes within "
-                    f"{us.config.budget_s:g} s (RENDEZVOUS_BUDGET)"
-                )
+        if verdict.reason is Reason.BUDGET and us.config.on_timeout == "error":
+            raise BarrierTimeout(
+                f"rendezvous: the replica did not show this request's writes within "
+                f"{us.config.budget_s:g} s (RENDEZVOUS_BUDGET)"
+            )
+
+
+def count_protected(us: Process) -> None:
+    """A dependent read was decided without a barrier: the node is known to cover all of it."""
+    us.stats.protected()
+    _show_on_span(PROTECTED, 0.0)
 
 
 def _show_on_span(verdict: Verdict, waited_s: float) -> None:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return
-    span = trace.get_current_span()
-    if span.is_recording():
-        span.set_attribute("rendezvous.verdict", verdict.text)
-        if verdict.outcome is Outcome.WAITED:
-            span.set_attribute("rendezvous.waited_ms", round(waited_s * 1000, 3))
+    with suppress(Exception):  # a tracer of the user's may do anything
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attribute("rendezvous.verdict", verdict.text)
+            if verdict.outcome is Outcome.WAITED:
+                span.set_attribute("rendezvous.waited_ms", round(waited_s * 1000, 3))
 
 
 def read(scope: Scope, node: Node, what: Read) -> Any:
@@ -166,8 +173,8 @@ def read(scope: Scope, node: Node, what: Read) -> Any:
                     reply = node.ask()
                 case Wait(targets, seconds):
                     reply = held.waited(_wait(held, node, targets, seconds))
-                case Resolve():
-                    reply = _resolve(held)
+                case Resolve(seconds):
+                    reply = _resolve(held, seconds)
     except Exception:
         held.us.stats.count("failed")
         verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
@@ -195,8 +202,8 @@ async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
                     reply = await node.ask()
                 case Wait(targets, seconds):
                     reply = held.waited(await _wait_async(held, node, targets, seconds))
-                case Resolve():
-                    reply = await _resolve_async(held)
+                case Resolve(seconds):
+                    reply = await _resolve_async(held, seconds)
     except Exception:
         held.us.stats.count("failed")
         verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
@@ -221,7 +228,7 @@ class _Watch:
         self.began = time.monotonic()
         self.deadline = self.began + seconds
         self.place: Held = held_for(held.read.endpoint)
-        self.us.held += 1
+        self.us.hold(1)
         self.waiter: Waiter = self.place.join(targets, wake)
 
     def sleep_s(self) -> float:
@@ -242,7 +249,7 @@ class _Watch:
         )
 
     def leave(self) -> float:
-        self.us.held -= 1
+        self.us.hold(-1)
         self.place.leave(self.waiter)
         return time.monotonic() - self.began
 
@@ -278,7 +285,8 @@ async def _wait_async(
     signal = asyncio.Event()
 
     def wake() -> None:
-        loop.call_soon_threadsafe(signal.set)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(signal.set)
 
     watch = _Watch(held, targets, seconds, wake)
     try:
@@ -299,40 +307,45 @@ async def _wait_async(
     return passed_s
 
 
-def _resolve(held: _Held) -> Resolution:
+def _resolve(held: _Held, seconds: float) -> Resolution:
     question = question_for(held.us, held.scope)
-    if question.resolution is None:
+    left_s = _left_s(question, seconds)
+    passed_s = 0.0
+    if question.resolution is None and left_s:
         signal = allocate_lock()
         signal.acquire()
         question.on_answer(signal.release)
         began = time.monotonic()
-        signal.acquire(timeout=_left_s(question))
-        held.waited(time.monotonic() - began)
-    return settle(held.us, held.scope, question)
+        signal.acquire(timeout=left_s)
+        passed_s = held.waited(time.monotonic() - began).seconds
+    return settle(held.us, held.scope, question, passed_s)
 
 
-async def _resolve_async(held: _Held) -> Resolution:
+async def _resolve_async(held: _Held, seconds: float) -> Resolution:
     question = question_for(held.us, held.scope)
-    if question.resolution is None:
+    left_s = _left_s(question, seconds)
+    passed_s = 0.0
+    if question.resolution is None and left_s:
         loop = asyncio.get_running_loop()
         signal = asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(signal.set)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(signal.set)
 
         question.on_answer(wake)
         began = time.monotonic()
         try:
-            async with asyncio.timeout(_left_s(question)):
+            async with asyncio.timeout(left_s):
                 await signal.wait()
         except TimeoutError:
             pass
-        held.waited(time.monotonic() - began)
-    return settle(held.us, held.scope, question)
+        passed_s = held.waited(time.monotonic() - began).seconds
+    return settle(held.us, held.scope, question, passed_s)
 
 
-def _left_s(question: Question) -> float:
-    return max(0.0, min(RESOLVE_BUDGET_S, question.deadline - time.monotonic()))
+def _left_s(question: Question, seconds: float) -> float:
+    return max(0.0, min(RESOLVE_BUDGET_S, seconds, question.deadline - time.monotonic()))
 
 
 __all__ = ["AsyncNode", "BarrierTimeout", "Node", "Read", "read", "read_async"]

@@ -35,6 +35,11 @@ class Stats:
             if waited_s:
                 self._waits_s.append(waited_s)
 
+    def protected(self) -> None:
+        """As :meth:`verdict` for the most frequent one."""
+        with self._lock:
+            self.verdicts["protected"] += 1
+
     def snapshot(self) -> dict[str, object]:
         """All of it, as the statistics file has it; durations in milliseconds."""
         with self._lock:

@@ -4,16 +4,22 @@ A write done without a scope (a write-behind thread) may belong to any live requ
 is counted ``unattributed`` and added to them all.
 """
 
+from collections.abc import Mapping
+
+from rendezvous_api.context import Flags
 from rendezvous_api.event import Unknown, Write
 from rendezvous_api.ids import StoreKey
 from rendezvous_instrumentation.shell.background import scope_in_use
-from rendezvous_instrumentation.shell.current import SCOPE, live_cells
-from rendezvous_instrumentation.shell.process import Process, process
+from rendezvous_instrumentation.shell.current import SCOPE, anyone_lives, live_cells
+from rendezvous_instrumentation.shell.process import process
+
+Marks = tuple[int, Mapping[StoreKey, bool] | None]
+_unknowns = 0
 
 
 def concerns_anyone() -> bool:
     """Whether a write done now can belong to a request: else there is nothing to record."""
-    return SCOPE.get() is not None or bool(live_cells())
+    return SCOPE.get() is not None or anyone_lives()
 
 
 def written(store: StoreKey, value: int) -> None:
@@ -41,15 +47,30 @@ def written(store: StoreKey, value: int) -> None:
 def unknown(store: StoreKey, *, unanswered: bool) -> None:
     """A write of the running code has no known position (``unanswered``: nor a known outcome)."""
     scope = SCOPE.get()
-    us = process()
+    us = scope_in_use(scope) if scope is not None else process()
+    if scope is None:
+        us.stats.count("unattributed")
     us.stats.count("writes_unanswered" if unanswered else "writes_unplaced")
+    global _unknowns
+    _unknowns += 1
     for cell in [scope.cell] if scope is not None else live_cells():
         cell.mark_unknown(store, unanswered=unanswered)
-        us.event(cell, us.new_bid(), Unknown(store, unanswered))
+        if not us.event(cell, us.new_bid(), Unknown(store, unanswered)):
+            cell.mark(Flags.INCOMPLETE)
 
 
-def head(us: Process, store: StoreKey, value: int) -> None:
-    """A primary's head was seen: it resolves the answered writes of unknown position."""
+def marks() -> Marks:
+    """Which writes of unknown position there are: to be taken when a head is asked for, since that
+    head says nothing of later ones."""
+    scope = SCOPE.get()
+    return _unknowns, scope.cell.unknown if scope is not None else None
+
+
+def head(store: StoreKey, value: int, asked: Marks) -> None:
+    """A primary's head was seen: it resolves the answered writes of unknown position that there were
+    when it was asked for."""
     scope = SCOPE.get()
     if scope is not None and scope.cell.unknown:
-        scope.cell.head_seen(store, value)
+        count, unknown_then = asked
+        if count == _unknowns and unknown_then is scope.cell.unknown:
+            scope.cell.head_seen(store, value)

@@ -28,6 +28,7 @@ class Applied:
     ``previous`` and ``fork`` are the epoch before the last failover and its last value that this
     node shares; ``linked`` is false while a replica is cut off from its primary (its data are still
     a prefix of its epoch) and ``syncing`` while it is loading a new copy (its data are undefined).
+    ``writable`` is true for a replica that takes writes of its own, which no offset counts.
     """
 
     store: StoreKey
@@ -37,6 +38,7 @@ class Applied:
     syncing: bool = False
     previous: StoreKey | None = None
     fork: int = -1
+    writable: bool = False
 
 
 def store_key(replication_id: bytes) -> StoreKey:
@@ -85,6 +87,7 @@ def parse(answer: bytes) -> Applied | None:
         _field(answer, b"master_sync_in_progress") == b"1",
         previous,
         fork,
+        not primary and _field(answer, b"slave_read_only") == b"0",
     )
 
 
@@ -95,26 +98,18 @@ def covers(applied: Applied, store: StoreKey, value: int, lineage: Lineage) -> C
     """
     if applied.syncing:
         return Cover.UNKNOWN
-    if store == applied.store:
-        if applied.value >= value:
-            return Cover.YES
-        # A primary behind a position of its own epoch has lost it (restarted from an old copy).
-        return Cover.LOST if applied.primary else Cover.NO
-    wanted: int | None = None
-    if applied.previous is not None:
-        wanted = lineage.carry(store, value, applied.previous)
-        if wanted is not None:
-            if wanted < 0 or wanted > applied.fork:
-                return Cover.LOST
-            if applied.value >= wanted:
-                return Cover.YES
-            return Cover.LOST if applied.primary else Cover.NO
-    wanted = lineage.carry(store, value, applied.store)
-    if wanted is None:
+    carried = lineage.carry(store, value, applied.store)
+    if (carried is None or carried < 0) and applied.previous is not None:
+        before = lineage.carry(store, value, applied.previous)
+        if before is not None:
+            carried = before if before <= applied.fork else -1
+    if carried is None:
         # A replica that never reached its primary has an id of its own: it may belong to ``store``.
         return Cover.UNRELATED if applied.linked else Cover.UNKNOWN
-    if wanted < 0:
-        return Cover.LOST
-    if applied.value >= wanted:
+    if carried < 0:
+        # A node that still lives in the epoch before the write's has yet to follow the failover.
+        return Cover.NO if lineage.came_before(applied.store, store) else Cover.LOST
+    if applied.value >= carried:
         return Cover.YES
+    # A primary behind a position of its own epoch has lost it (restarted from an old copy).
     return Cover.LOST if applied.primary else Cover.NO

@@ -19,7 +19,7 @@ class Effect(IntFlag):
 _NEITHER: Final = """ACL ASKING AUTH BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMAND CONFIG DEBUG DISCARD ECHO
 FAILOVER HELLO INFO LASTSAVE LATENCY LOLWUT MEMORY MODULE MONITOR MULTI OBJECT PING PSUBSCRIBE PSYNC
 PUBLISH PUBSUB PUNSUBSCRIBE QUIT READONLY READWRITE REPLCONF REPLICAOF RESET ROLE SAVE SCRIPT SELECT
-SHUTDOWN SLAVEOF SLOWLOG SPUBLISH SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE SWAPDB SYNC TIME UNSUBSCRIBE
+SHUTDOWN SLAVEOF SLOWLOG SPUBLISH SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE SYNC TIME UNSUBSCRIBE
 UNWATCH WAIT WAITAOF WATCH"""
 
 _READ: Final = """BITCOUNT BITFIELD_RO BITPOS DBSIZE DUMP EVALSHA_RO EVAL_RO EXISTS EXPIRETIME FCALL_RO
@@ -32,7 +32,7 @@ ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE
 ZUNION"""
 
 _WRITE: Final = """DEL FLUSHALL FLUSHDB HDEL HMSET HSET MSET PSETEX RESTORE SADD SETEX SETRANGE UNLINK
-XADD ZADD ZREM SREM LPUSH RPUSH LSET LTRIM PFADD EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST"""
+XADD ZADD ZREM SREM LPUSH RPUSH LSET LTRIM PFADD SWAPDB EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST"""
 
 _TABLE: Final[dict[str, Effect]] = {
     name: does
@@ -42,13 +42,19 @@ _TABLE: Final[dict[str, Effect]] = {
 _cache: dict[object, Effect] = {}
 _CACHE_MAX: Final = 4096
 
+UNREPEATABLE: Final = frozenset({"XREAD"})
+"""Pure reads that must not be sent twice: they may block, and from ``$`` each starts anew."""
+
 SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "FCALL", "EXEC"})
 """Commands that may have written although they answer an error."""
 
 
 def effect(command: object, arguments: tuple[object, ...] = ()) -> Effect:
     """What ``command`` (text or bytes, any case, perhaps with its sub-command) does to data."""
-    known = _cache.get(command)
+    try:
+        known = _cache.get(command)
+    except TypeError:  # a bytearray, say: the driver takes it, so do we
+        return Effect.BOTH
     if known is None:
         text = command.decode("latin-1") if isinstance(command, bytes) else str(command)
         words = text.upper().split()
