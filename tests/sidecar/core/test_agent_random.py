@@ -37,7 +37,7 @@ from rendezvous_sidecar.core.steps import (
 from rendezvous_testing.sidecar_doubles import RID, STORE, FakeServer
 from rendezvous_testing.sidecar_play import ask
 
-LANES = (0, 7)
+LANES: tuple[int, ...] = (0, 7)
 
 
 class Sender:

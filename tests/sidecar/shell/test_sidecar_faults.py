@@ -6,6 +6,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from rendezvous_api import channel, limits
 from rendezvous_api.channel import Events
@@ -141,3 +144,42 @@ async def test_a_process_that_does_not_read_delays_nobody(
     assert await other.acknowledged() == 5
     await silent.write(5)
     assert await silent.acknowledged() == 5  # the last ack is there, whatever else was dropped
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+async def test_another_user_is_turned_away_unless_allowed(
+    server: FakeServer, new_sidecar: NewSidecar, socket_path: str
+) -> None:
+    nobody = 65534
+    program = (
+        "import os, socket, sys; os.setgroups([]); os.setgid(int(sys.argv[2])); "
+        "os.setuid(int(sys.argv[2])); "
+        "peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); "
+        "peer.settimeout(20); peer.connect(sys.argv[1]); "
+        "peer.send(b'x'); peer.recv(100)"
+    )
+    Path(socket_path).parent.chmod(0o711)
+    health = free_port()
+    flags = ("--metrics-port", str(health), "--group", str(nobody))
+
+    async def visit() -> None:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program,
+            socket_path,
+            str(nobody),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        await child.wait()
+
+    sidecar = await new_sidecar(server.address, *flags).start()
+    await visit()
+    assert await metric(health, "strangers") == 1
+    assert await metric(health, "channels_malformed_total") == 0
+    await sidecar.end()
+    await new_sidecar(server.address, *flags, "--allow-uid", str(nobody)).start()
+    await visit()
+    assert await metric(health, "strangers") == 0
+    assert await metric(health, "channels_malformed_total") == 1

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from rendezvous_api import codec
-from rendezvous_api.channel import Acked, Status
+from rendezvous_api import channel, codec, event
+from rendezvous_api.channel import Acked, Events, Status
+from rendezvous_api.event import Close, Event
+from rendezvous_api.ids import Bid
 from rendezvous_testing.sidecar_doubles import (
     PATIENCE_S,
     RID,
@@ -117,3 +119,24 @@ async def test_what_a_killed_process_never_sent_is_lost_at_once(
     await asker.put_question(1, of=killed, seq=4, budget_ms=int(PATIENCE_S * 1000))
     killed.close()
     assert (await asker.answer(1)).status is Status.LOST_TAIL
+
+
+async def test_an_event_that_the_server_refuses_takes_its_lane_alone_with_it(
+    real_server: RealServer, new_sidecar: NewSidecar, new_process: NewProcess
+) -> None:
+    health = free_port()
+    await new_sidecar(real_server.address, "--metrics-port", str(health)).start()
+    bad, good = new_process(), new_process()
+    await bad.connect()
+    await good.connect()
+    for lane in (0, 1):
+        event_ = Event(lane, 1, RID, Bid(1), Close("x" if lane == 0 else ""))
+        await bad.send(channel.encode(Events(event.encode(event_))))
+    await good.write(10)
+    assert await good.acknowledged() == 10
+    message = await bad.receive()
+    assert isinstance(message, Acked)
+    assert [(lane, seq) for lane, seq, _, _ in message.entries] == [(1, 1)]
+    await metric_becomes(health, "lanes_broken_total", 1)
+    assert await metric(health, "events_refused_total") == 1
+    assert await metric(health, "events_held") == 0
