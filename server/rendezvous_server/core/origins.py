@@ -5,19 +5,19 @@ at ``n`` holds only while nothing from ``n`` on has been applied.
 """
 
 from bisect import insort
-from enum import Enum
+from enum import IntEnum
 
 from rendezvous_server.core.batch import Event
 from rendezvous_server.core.keys import OriginKey
 from rendezvous_server.limits import FRONTIER_CHAIN_MAX
 
 
-class Cover(Enum):
-    """Whether an entry of a frontier is covered."""
+class Cover(IntEnum):
+    """Whether an entry of a frontier is covered: the higher, the better."""
 
-    YES = "yes"
-    NOT_YET = "not yet"
-    LOST = "lost"
+    LOST = 0
+    NOT_YET = 1
+    YES = 2
 
 
 Held = tuple[int, float, list[Event]]
@@ -91,10 +91,16 @@ class Origins:
         """Whether ``key``:``seq`` is covered. Adds the origins whose news may change a ``NOT_YET``
         to ``watch``.
 
-        Covered: it and all its predecessors are applied here, under their own name or that of a
-        successor. Lost: for it, or for a predecessor, no name is left under which it may arrive.
+        An event may arrive under its origin's own name, and under every successor's. Covered: it
+        and all before it are applied, under whatever names. Lost: one of them has no name left
+        under which it may arrive.
         """
-        return self._cover(key, seq, watch, {}, 0)
+        for _ in range(FRONTIER_CHAIN_MAX):
+            before = self.preceded.get(key)
+            if before is None:
+                return self._cover(key, seq, watch, {}, 0)
+            key, seq = before[0], before[1] + seq
+        return Cover.LOST
 
     def _cover(
         self,
@@ -104,25 +110,25 @@ class Origins:
         known: dict[tuple[OriginKey, int], Cover],
         depth: int,
     ) -> Cover:
+        """:meth:`cover` by the origin's own name and those of its successors."""
+        applied = self.applied.get(key, 0)
+        if seq <= applied:
+            return Cover.YES
         verdict = known.get((key, seq))
         if verdict is not None:
             return verdict
         if depth > FRONTIER_CHAIN_MAX:
             return Cover.LOST
-        verdict = Cover.YES
-        applied = self.applied.get(key, 0)
-        before = self.preceded.get(key)
-        if before is not None:
-            verdict = self._cover(*before, watch, known, depth + 1)
-        if verdict is not Cover.LOST and seq > applied:
-            verdict = Cover.LOST if applied < self.holes.get(key, 0) <= seq else Cover.NOT_YET
-            if verdict is Cover.NOT_YET:
-                watch.add(key)
-            for after, successor in self.successors.get(key, ()):
-                if after < seq:
-                    other = self._cover(successor, seq - after, watch, known, depth + 1)
-                    if other is Cover.YES or verdict is Cover.LOST:
-                        verdict = other
+        verdict = Cover.LOST if applied < self.holes.get(key, 0) <= seq else Cover.NOT_YET
+        if verdict is Cover.NOT_YET:
+            watch.add(key)
+        for after, successor in self.successors.get(key, ()):
+            if after < seq:
+                other = min(
+                    self._cover(key, after, watch, known, depth + 1),
+                    self._cover(successor, seq - after, watch, known, depth + 1),
+                )
+                verdict = max(verdict, other)
         known[key, seq] = verdict
         return verdict
 

@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 from rendezvous_api.channel import Status
 from rendezvous_api.codec import decode, encode
 from rendezvous_api.context import Context, Flags
+from rendezvous_api.errors import MalformedContext
 from rendezvous_api.ids import Bid, LogId, StoreKey, rid_bytes
 from rendezvous_api.limits import CONTEXT_INPUT_BYTES_MAX, RETENTION_S
 from rendezvous_server.core.keys import OriginKey, QuestionId, key_from_text
@@ -29,20 +30,17 @@ class Question:
     rids: list[bytes]
     """The request first, then those that the asker links."""
     deadline: float
-    origins: dict[OriginKey, int]
-    logs: dict[LogId, int]
-    unresolved: set[int]
-    """Branches that have not ended."""
-    calls: set[int]
-    """All branches whose end it must see: those asked about, and those that their ends left open."""
+    origins: dict[OriginKey, int] = field(default_factory=dict[OriginKey, int])
+    logs: dict[LogId, int] = field(default_factory=dict[LogId, int])
+    """The frontier to be covered: that asked about, and that of the ends of its calls."""
+    unresolved: set[int] = field(default_factory=set[int])
+    """Calls that have not ended: those asked about, and those that their ends left open."""
     exempt: set[int] = field(default_factory=set[int])
     """Ancestors of the asking branch: they cannot end before its read does."""
-    doubtful: bool = False
-    """Whether some end had itself lost something."""
-    settled: dict[int, int] = field(default_factory=dict[int, int])
-    """Branches that have, and how many frontiers their ends had."""
     expired: bool = False
     incomplete: bool = False
+    parsed: dict[str, Context | None] = field(default_factory=dict[str, Context | None])
+    """Frontiers of ends by their text; ``None``: malformed."""
     parked: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
 
@@ -77,10 +75,6 @@ class Questions:
             context,
             [rid_bytes(context.rid), *sorted(rid_bytes(link) for link in context.links)],
             now + budget_s,
-            {key_from_text(origin): seq for origin, seq in context.origins.items()},
-            dict(context.logs),
-            set(context.unresolved),
-            set(context.unresolved),
         )
         for rid in question.rids:
             request = self._requests.table.get(rid)
@@ -115,18 +109,12 @@ class Questions:
 
     def look(self, question: Question) -> tuple[Status, str] | None:
         """The question's end, if it has one now. Else it is held and parked where it waits."""
-        for log, index in question.logs.items():
-            if log not in self.indexes:
-                return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
-            if index > self.indexes[log]:
-                self._by_log.add(question.id)
         self._settle(question)
+        if not question.logs.keys() <= self.indexes.keys():
+            return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
         unmet = self._look_at_origins(question)
         if unmet is None:
             return Status.LOST_TAIL, self.answer(question, Status.LOST_TAIL)
-        for log in question.logs:
-            if log not in self.indexes:
-                return Status.LOST_LOG, self.answer(question, Status.LOST_LOG)
         waits_for_log = any(index > self.indexes[log] for log, index in question.logs.items())
         if not (unmet or question.unresolved - question.exempt or waits_for_log):
             status = Status.EXPIRED if question.expired else Status.ANSWERED
@@ -135,41 +123,46 @@ class Questions:
         return None
 
     def _look_at_origins(self, question: Question) -> set[tuple[OriginKey, int]] | None:
-        """What it waits for, as (origin, seq), any seq being 0; ``None`` if something is lost.
-        What is covered is struck off."""
+        """What it waits for, as (origin, seq), any seq being 0; ``None`` if something is lost."""
         unmet: set[tuple[OriginKey, int]] = set()
         lost = False
-        for key, seq in list(question.origins.items()):
+        for key, seq in question.origins.items():
             watch: set[OriginKey] = set()
             verdict = self._origins.cover(key, seq, watch)
-            if verdict is Cover.YES:
-                del question.origins[key]
-            elif verdict is Cover.LOST:
+            if verdict is Cover.LOST:
                 lost = True
-            elif watch == {key}:
+            elif verdict is Cover.NOT_YET and watch == {key}:
                 unmet.add((key, seq))
-            else:
+            elif verdict is Cover.NOT_YET:
                 unmet |= {(each, 0) for each in watch}
         return None if lost else unmet
 
     def _settle(self, question: Question) -> None:
-        """See which branches have ended, and wait for what the ends had seen too."""
-        question.expired = False
-        question.incomplete = question.doubtful
-        question.exempt = self._ancestors(question)
-        calls = list(question.calls - question.exempt)
-        for bid in calls:
-            rank, frontiers = self._end_of(question, bid)
+        """See which calls have ended, and what their ends had seen and left open. From scratch, for
+        a later report may say better: a close after an expiry, a second close."""
+        context = question.context
+        question.origins = {key_from_text(each): seq for each, seq in context.origins.items()}
+        question.logs = dict(context.logs)
+        question.expired = question.incomplete = False
+        question.exempt = self._ancestors(question) if context.branch else set()
+        question.unresolved = set(context.unresolved)
+        if not context.unresolved:
+            return
+        requests = self._linked(question)[0]
+        calls = set(context.unresolved)
+        todo = list(calls - question.exempt)
+        for bid in todo:
+            rank, frontiers = _end_of(requests, bid)
             if rank is None:
                 continue
             question.unresolved.discard(bid)
-            if rank in _WILL_NOT_CLOSE:
-                question.incomplete = True
-                question.expired |= rank == Rank.EXPIRED
-            if question.settled.get(bid, 0) < len(frontiers):
-                for frontier in frontiers:
-                    calls += self._extend(question, frontier)
-            question.settled[bid] = len(frontiers)
+            question.incomplete |= rank in _WILL_NOT_CLOSE
+            question.expired |= rank == Rank.EXPIRED
+            for frontier in frontiers:
+                new = self._extend(question, frontier) - calls
+                calls |= new
+                question.unresolved |= new
+                todo += new - question.exempt
 
     def _ancestors(self, question: Question) -> set[int]:
         """The branch that asks and those above it, as far as their opening is known."""
@@ -182,33 +175,21 @@ class Questions:
             bid = branch[2] if branch is not None else 0
         return out
 
-    def _end_of(self, question: Question, bid: int) -> tuple[Rank | None, list[str]]:
-        """How a branch ended, and with which frontiers; its request may be any linked one."""
-        best: Rank | None = None
-        frontiers: list[str] = []
-        for request in self._linked(question)[0]:
-            branch = request.branches.get(bid)
-            if branch is None or branch[0] < Rank.EXPIRED:
-                continue
-            best = Rank(branch[0]) if best is None else max(best, Rank(branch[0]))
-            frontiers += [frontier for _, frontier in branch[5] if frontier]
-        return best, frontiers
-
-    def _extend(self, question: Question, frontier: str) -> set[int]:
-        """Wait for a close's own frontier too; its form was checked when it came in. Returns the
-        calls that this end left open, as far as they are new."""
-        seen = decode(f"1.{question.context.rid}.{frontier}")
+    def _extend(self, question: Question, frontier: str) -> frozenset[Bid]:
+        """Wait for a close's own frontier too. Returns the calls that this end left open."""
+        if frontier not in question.parsed:
+            question.parsed[frontier] = _parsed(f"1.{question.context.rid}.{frontier}")
+        seen = question.parsed[frontier]
+        if seen is None:
+            question.incomplete = True
+            return frozenset()
         for origin, seq in seen.origins.items():
             key = key_from_text(origin)
             question.origins[key] = max(seq, question.origins.get(key, 0))
         for log, index in seen.logs.items():
             question.logs[log] = max(index, question.logs.get(log, 0))
-        if seen.flags & Flags.INCOMPLETE:
-            question.doubtful = question.incomplete = True
-        new = set(seen.unresolved) - question.calls
-        question.calls |= new
-        question.unresolved |= new
-        return new - question.exempt
+        question.incomplete |= bool(seen.flags & Flags.INCOMPLETE)
+        return frozenset(seen.unresolved)
 
     # --- waiting --------------------------------------------------------------------
 
@@ -349,3 +330,23 @@ class Questions:
                 seen.add(link)
                 order.append(link)
         return out, True
+
+
+def _end_of(requests: list[Request], bid: int) -> tuple[Rank | None, list[str]]:
+    """How a branch ended, and with which frontiers; it may be of any linked request."""
+    best: Rank | None = None
+    frontiers: list[str] = []
+    for request in requests:
+        branch = request.branches.get(bid)
+        if branch is None or branch[0] < Rank.EXPIRED:
+            continue
+        best = Rank(branch[0]) if best is None else max(best, Rank(branch[0]))
+        frontiers += [frontier for _, frontier in branch[5] if frontier]
+    return best, frontiers
+
+
+def _parsed(text: str) -> Context | None:
+    try:
+        return decode(text)
+    except MalformedContext:
+        return None
