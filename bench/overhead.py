@@ -51,7 +51,7 @@ class Row:
 def rows_of(operation: str) -> list[Row]:
     """What is measured of an operation, beside bare."""
     otel = Row("otel", "outside", "OpenTelemetry")
-    idle = Row("patched", "outside", "outside a request", IDLE_US)
+    idle = Row("idle", "outside", "outside a request", IDLE_US)
     if operation.endswith("GET"):
         return [
             idle,
@@ -76,7 +76,7 @@ class Worker:
 
     def __init__(self, side: str, around: Surroundings) -> None:
         environment = around.environment()
-        if side == "patched":
+        if side in ("idle", "patched"):
             environment["RENDEZVOUS_SIDECAR"] = around.sidecar
         self._child = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py"), side],
@@ -138,7 +138,11 @@ class Worker:
             self._raw.close()
         assert self._child.stdin is not None
         self._child.stdin.close()
-        self._child.wait(10)
+        try:
+            self._child.wait(5)
+        except subprocess.TimeoutExpired:  # it failed in the middle of an order
+            self._child.kill()
+            self._child.wait()
 
 
 @contextmanager
@@ -146,7 +150,7 @@ def workers(around: Surroundings) -> Iterator[dict[str, Worker]]:
     """One process of each side."""
     with ExitStack() as stack:
         made: dict[str, Worker] = {}
-        for side in ("bare", "patched", "otel"):
+        for side in ("bare", "idle", "patched", "otel"):
             made[side] = Worker(side, around)
             stack.callback(made[side].close)
         yield made
@@ -156,13 +160,15 @@ Sides = dict[tuple[str, str, str], Side]
 """Operation, side, situation → its turns."""
 
 
-def measure(around: Surroundings, generations: int, rounds: int) -> tuple[Sides, dict[str, Side]]:
-    """All operations and all parts."""
+def measure(
+    around: Surroundings, generations: int, rounds: int, only: str
+) -> tuple[Sides, dict[str, Side]]:
+    """All operations and all parts whose name holds ``only``."""
     sides: Sides = {}
-    parts = {name: Side() for name in PARTS}
+    parts = {name: Side() for name in PARTS if only in name}
     for generation in range(generations):
         with workers(around) as made:
-            names = made["bare"].operations
+            names = [name for name in made["bare"].operations if only in name]
             for number in range(rounds + 1):
                 for name in names:
                     todo = [("bare", "outside")]
@@ -265,14 +271,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="What Rendezvous adds to an application process.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: rough figures")
+    parser.add_argument("--only", metavar="TEXT", default="", help="operations named so")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     options = parser.parse_args()
+    only: str = options.only
     generations, rounds, held, starts = (1, 6, 25, 8) if options.quick else (4, 25, 100, 40)
     before = machine()
     with surroundings() as around:
-        start = starting(around.environment(), starts)
-        sides, parts = measure(around, generations, rounds)
-        released = releases(around, held)
+        start = starting(around.environment(), starts) if not only else None
+        sides, parts = measure(around, generations, rounds, only)
+        released = releases(around, held) if not only or only == "release" else []
     after = machine()
     print(
         f"{before['cores']} cores of {before['cpu']}, Python {before['python']}; load average "
@@ -283,10 +291,12 @@ def main() -> None:
         "operations": show_operations(sides),
         "parts": show_parts(parts),
         "releases": [asdict(row) for row in released],
-        "start": asdict(start),
+        "start": asdict(start) if start else None,
     }
-    show_releases(released)
-    show_starting(start)
+    if released:
+        show_releases(released)
+    if start:
+        show_starting(start)
     if options.json:
         Path(options.json).write_text(json.dumps(records, indent=1) + "\n")
 

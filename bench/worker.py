@@ -1,8 +1,10 @@
-"""The measured process: ``worker.py bare|patched|otel``. Reads orders, one JSON object a line, from its
+"""The measured process: ``worker.py bare|idle|patched|otel``. Reads orders, one JSON object a line, from its
 standard input, and answers each with one line.
 
-``bare`` has nothing installed, ``patched`` Rendezvous, ``otel`` OpenTelemetry's own instrumentation
-of the same libraries with its SDK recording and its batch processor, whose exporter drops.
+``bare`` has nothing installed; ``idle`` and ``patched`` have Rendezvous, and ``idle`` never sees a request
+(else what a request left in the contexts of open connections would count as live); ``otel`` has
+OpenTelemetry's own instrumentation of the same libraries with its SDK recording and its batch
+processor, whose exporter drops.
 """
 
 import json
@@ -54,6 +56,7 @@ def _install_otel() -> None:
 
 INSTALL: dict[str, Callable[[], None]] = {
     "bare": lambda: None,
+    "idle": _install_rendezvous,
     "patched": _install_rendezvous,
     "otel": _install_otel,
 }

@@ -5,6 +5,7 @@ of event kinds, with why repeating each is harmless, is in ARCHITECTURE.md.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct, error
 from typing import assert_never
 
@@ -131,6 +132,7 @@ class Event:
     body: Body
 
 
+@lru_cache(maxsize=1024)  # of the same few services, zones and peers
 def _names(*names: str) -> bytes:
     out = b""
     for name in names:

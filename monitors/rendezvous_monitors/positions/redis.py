@@ -8,20 +8,21 @@ replication works"; figures in the repository of the design's references, run ag
 Inside MULTI/EXEC the offset does not yet include the transaction: ask after EXEC.
 """
 
-from dataclasses import dataclass
-
 from rendezvous_api.ids import StoreKey, short_epoch
+from rendezvous_api.record import record
 from rendezvous_monitors.positions.cover import Cover, Lineage
 
 KIND = "r"
 QUESTION = ("INFO", "replication")
 QUESTION_PACKED = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"
 
+_PRIMARY = b"# Replication\r\nrole:master\r\n"
+
 _epochs: dict[bytes, StoreKey] = {}
 _EPOCHS_MAX = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Applied:
     """What a node has applied: for a primary its head, for a replica ``slave_repl_offset``.
 
@@ -39,6 +40,10 @@ class Applied:
     previous: StoreKey | None = None
     fork: int = -1
     writable: bool = False
+
+
+_primaries: dict[bytes, Applied] = {}
+"""By the lines that say which history a primary lives in: an answer with these lines."""
 
 
 def store_key(replication_id: bytes) -> StoreKey:
@@ -63,6 +68,28 @@ def _field(answer: bytes, name: bytes) -> bytes | None:
 
 def parse(answer: bytes) -> Applied | None:
     """The answer to ``QUESTION``; ``None`` where it is not one (a proxy's own INFO, say)."""
+    if answer.startswith(_PRIMARY):
+        start = answer.find(b"\nmaster_replid:")
+        offset = answer.find(b"\nmaster_repl_offset:", start)
+        second = answer.find(b"\nsecond_repl_offset:", offset)
+        end = answer.find(b"\r", second)
+        if 0 <= start < offset < second < end:
+            # Only a failover changes these lines, but for the offset between them.
+            history = answer[start:offset] + answer[second:end]
+            known = _primaries.get(history)
+            number = answer[offset + 20 : second - 1]
+            if known is not None and number.isdigit():
+                return Applied(known.store, int(number), True, True, False, known.previous, known.fork)
+            applied = _parse(answer)
+            if applied is not None:
+                if len(_primaries) >= _EPOCHS_MAX:
+                    _primaries.clear()
+                _primaries[history] = applied
+            return applied
+    return _parse(answer)
+
+
+def _parse(answer: bytes) -> Applied | None:
     role = _field(answer, b"role")
     replication_id = _field(answer, b"master_replid")
     if replication_id is None or len(replication_id) != 40 or role not in (b"master", b"slave"):
