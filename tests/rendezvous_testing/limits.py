@@ -33,7 +33,10 @@ WARM_UP_POSTS: Final = 20
 """Posts before the load that nobody counts: connections open, code is loaded."""
 
 SERIAL_POSTS: Final = 50
-"""Posts sent one at a time after the load, to time the path without queueing."""
+"""Posts, at the most, sent one at a time after the load, to time the path without queueing."""
+
+SERIAL_PAUSE_S: Final = 0.1
+"""Seconds, at the most, between two of these posts in runs whose reads do not wait."""
 
 STATS_PERIOD_S: Final = 0.5
 """Seconds between two writes of an instrumented process's verdicts."""

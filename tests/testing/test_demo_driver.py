@@ -60,16 +60,16 @@ def test_the_plain_run_shows_the_inconsistency(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     out = [folder / "out.json", folder / "out.png"]
-    flags = ["--plain", "--posts", "60", "--reader", reader, "--delay", "500", "--jitter", "0"]
+    flags = ["--plain", "--posts", "20", "--reader", reader, "--delay", "500", "--jitter", "0"]
     assert main([*flags, "--json", str(out[0]), "--plot", str(out[1])]) == 0
     (run,) = json.loads(out[0].read_text())["runs"]
-    assert (run["posts"], run["errors"]) == (60, [])
-    assert run["inconsistent"] > 30
+    assert (run["posts"], run["errors"]) == (20, [])
+    assert run["inconsistent"] > 10
     assert sorted(folder.iterdir()) == out
     assert [one.command for one in tree(os.getpid()) if "post_notification" in one.command] == []
     shown = capsys.readouterr().out
     assert "examples/post_notification/writer.py" in shown
-    assert "plain: 60 of 60 posts" in shown
+    assert "plain: 20 of 20 posts" in shown
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from rendezvous_testing.demo.topology import SERVICES, Parts, Topology
 from rendezvous_testing.demo.verdicts import NotVerdicts, Verdicts, read_verdicts
 from rendezvous_testing.limits import (
     ERRORS_SHOWN_MAX,
+    SERIAL_PAUSE_S,
     SERIAL_POSTS,
     STATS_PERIOD_S,
     WARM_UP_POSTS,
@@ -171,9 +172,10 @@ async def _measure(
             earlier = used.get(role, Usage())
             run.usage[role] = Usage(now.cpu_s - earlier.cpu_s, now.rss_bytes)
         # At the pace of a run whose reads wait: idle processors and cold caches cost, too.
-        pause_s = options.delay_ms / 1000 if plan.kind in ("plain", "observe") else 0.0
+        waits = plan.kind not in ("plain", "observe")
+        pause_s = 0.0 if waits else min(options.delay_ms / 1000, SERIAL_PAUSE_S)
         alone = await load.run(
-            SERIAL_POSTS,
+            min(SERIAL_POSTS, options.posts),
             concurrency=1,
             pause_s=pause_s,
             outcome=Outcome(run.serial, run.errors),

@@ -22,7 +22,11 @@ _ROLES = ("services", "sidecars", "metadata server", "stores and link")
 
 def table(runs: list[Run]) -> Table:
     """One column a run, one row a measure; rows that say nothing of any run are left out."""
-    out = Table(title="Post-Notification", title_justify="left")
+    machine = f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}"
+    caption = f"{machine}; added: compared with plain"
+    out = Table(
+        title="Post-Notification", title_justify="left", caption=caption, caption_justify="left"
+    )
     out.add_column("", no_wrap=True)
     for run in runs:
         out.add_column(run.name, justify="right")
