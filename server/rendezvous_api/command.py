@@ -43,6 +43,9 @@ COMMANDS = {
         "demo",
         _DEMO,
     ),
+    "status": Command(
+        "rendezvous_server.status", "show what a server knows, or one request", "server", _GRPC
+    ),
     "doctor": Command(
         "rendezvous_instrumentation.doctor", "check this machine and say what would be protected"
     ),
