@@ -64,8 +64,11 @@ def _starting(refused: tuple[type[BaseException], ...]) -> Any:
     def make(original: Any) -> Any:
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             rpc = None
-            if SCOPE.get() is not None and len(args) > _METHOD:
-                rpc = begin(args[_CHANNEL].target, args[_METHOD])
+            if SCOPE.get() is not None:
+                if len(args) > _METHOD:
+                    rpc = begin(args[_CHANNEL].target, args[_METHOD])
+                else:  # not the constructor that we know
+                    process().stats.count("failed")
             if rpc is None:
                 original(self, *args, **kwargs)
                 return

@@ -16,8 +16,9 @@ from rendezvous_api.errors import MalformedContext
 from rendezvous_instrumentation.shell.entries import Entry, enter
 from rendezvous_instrumentation.shell.process import process
 
-METADATA_BYTES_MAX = 8_192
-"""Bytes of metadata that every gRPC peer takes by default; ours must not be what exceeds them."""
+METADATA_BYTES_MAX = 7_168
+"""Bytes of metadata with ours among it. Every peer takes 8,192 by default, where gRPC's own headers
+count too (path, authority, user agent, …: some 600); ours must not be what exceeds them."""
 PAIR_BYTES = 32
 """What HTTP/2 counts for a pair beside its name and value (RFC 9113 §10.5.1)."""
 OURS = "/rendezvous.v1."
