@@ -24,6 +24,8 @@ from typing import Self, cast
 
 from rendezvous_testing.limits import IN_FLIGHT_BYTES_MAX, READY_S
 
+_CLOSING_TURNS = 5
+
 
 @dataclass
 class Link:
@@ -248,9 +250,12 @@ class DelayProxy:
             self._started.set()
             await self._stopping.wait()
             server.close()
-            for pipe in tuple(self._link.pipes):
-                pipe.abort()
-            await asyncio.sleep(0)  # lets the aborted transports close their sockets
+            # A few turns of the loop: connections just accepted become pipes, and aborted
+            # transports close their sockets.
+            for _ in range(_CLOSING_TURNS):
+                for pipe in tuple(self._link.pipes):
+                    pipe.abort()
+                await asyncio.sleep(0)
 
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(live())

@@ -43,7 +43,7 @@ class Echo:
                 while data := connection.recv(65536):
                     connection.sendall(data)
                 connection.sendall(b"bye")
-            except ConnectionResetError:
+            except ConnectionError:
                 pass
 
     def close(self) -> None:
