@@ -15,7 +15,8 @@ def main(argv: list[str] | None = None) -> int:
             level=logging.DEBUG if config.verbose else logging.INFO,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
+        for other in ("asyncio", "grpc"):
+            logging.getLogger(other).setLevel(logging.WARNING)
 
         import asyncio
 

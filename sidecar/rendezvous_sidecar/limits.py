@@ -2,7 +2,13 @@
 
 from typing import Final
 
-from rendezvous_api.limits import BATCH_EVENTS_MAX, LEASE_S, PACKET_BYTES_MAX, SIDECAR_EVENTS_MAX
+from rendezvous_api.limits import (
+    BATCH_EVENTS_MAX,
+    LANES,
+    LEASE_S,
+    PACKET_BYTES_MAX,
+    SIDECAR_EVENTS_MAX,
+)
 
 BUFFER_RESUME_EVENTS: Final = SIDECAR_EVENTS_MAX * 9 // 10
 """Events held at which a sidecar that was full reads its processes again."""
@@ -15,6 +21,10 @@ BATCH_BYTES_MAX: Final = 1_000_000
 
 ACK_PAUSE_S: Final = 0.020
 """Seconds between two acks to one process; those in between are overwritten."""
+
+LOGS_PER_LANE_MAX: Final = 64
+"""Logs (of servers, one after another) whose last ack is remembered per lane for a process that
+comes back or reads late; an ack takes 28 bytes of a packet. Beyond it the oldest is forgotten."""
 
 ACK_WAIT_S: Final = 30.0
 """Seconds that a batch may go unacknowledged before the stream is given up for another."""
@@ -64,6 +74,9 @@ BACK_OFF_MIN_S: Final = 0.05
 BACK_OFF_MAX_S: Final = 3.0
 """Seconds of the longest such pause; jitter takes up to half of it away."""
 
+STREAM_LIFE_S: Final = 1.0
+"""Seconds that a welcomed stream must have lived for its server to be tried again at once."""
+
 KEEPALIVE_MS: Final = 20_000
 """Milliseconds between two pings of an idle connection to a server."""
 
@@ -81,3 +94,4 @@ HEALTH_REQUEST_S: Final = 5.0
 
 assert BATCH_EVENTS_MAX <= BUFFER_RESUME_EVENTS < SIDECAR_EVENTS_MAX
 assert PACKET_BYTES_MAX < READ_BYTES_MAX
+assert LANES * LOGS_PER_LANE_MAX * 28 < PACKET_BYTES_MAX

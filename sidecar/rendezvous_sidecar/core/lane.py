@@ -11,6 +11,7 @@ from itertools import islice
 
 from rendezvous_api.event import Body
 from rendezvous_api.ids import LogId
+from rendezvous_sidecar.limits import LOGS_PER_LANE_MAX
 
 Item = tuple[int, bytes, int, Body, int]
 """One held event: kind, rid bytes, bid, body, and the body's size in bytes."""
@@ -153,7 +154,10 @@ class Lane:
             self._events.popleft()
         self.sent = max(self.sent, self.acked)
         if freed:
+            self.acks.pop(log, None)  # the newest is the last
             self.ack = self.acks[log] = (self.acked, log, index)
+            if len(self.acks) > LOGS_PER_LANE_MAX:
+                del self.acks[next(iter(self.acks))]
             self.suspect = False
         return freed
 

@@ -40,14 +40,18 @@ class Source:
     def owe(self, lane: Lane) -> None:
         """Note that the process is to hear of the lane's last ack."""
         if lane.ack is not None and lane.broken_from is None:
-            self._acks[lane.number, lane.ack[1]] = lane.ack
+            self._owe(lane.number, lane.ack)
 
     def owe_all(self, lane: Lane) -> None:
         """Note that the process may have missed earlier acks too: it must know every log that holds
         a part of the lane, for a frontier names them all."""
         if lane.broken_from is None:
             for ack in lane.acks.values():
-                self._acks[lane.number, ack[1]] = ack
+                self._owe(lane.number, ack)
+
+    def _owe(self, lane: int, ack: tuple[int, LogId, int]) -> None:
+        self._acks.pop((lane, ack[1]), None)  # the newest is the last
+        self._acks[lane, ack[1]] = ack
 
     def take_acks(self, now: float) -> Acked:
         """All acks that the process is due, as one message."""

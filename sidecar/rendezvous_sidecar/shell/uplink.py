@@ -14,6 +14,7 @@ from rendezvous_sidecar.limits import (
     BACK_OFF_MIN_S,
     KEEPALIVE_MS,
     KEEPALIVE_TIMEOUT_MS,
+    STREAM_LIFE_S,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Uplink:
 
         from rendezvous_api.v1.rendezvous_pb2_grpc import SidecarsStub
 
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         self._stream += 1
         stream = self._stream
         self.server, self._welcomed, self._reason = server, False, ""
@@ -110,7 +113,7 @@ class Uplink:
                 self._take(StreamDown(stream))
         if not self._finishing:
             self._say(server, error)
-        return self._welcomed
+        return self._welcomed and loop.time() - began >= STREAM_LIFE_S
 
     async def _read(self, stream: int, call: "StreamStreamCall[FromSidecar, ToSidecar]") -> None:
         async for message in call:

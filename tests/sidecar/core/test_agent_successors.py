@@ -33,6 +33,15 @@ def test_what_is_held_and_what_follows_goes_by_the_successors_name(play: Play) -
     ]
 
 
+def test_a_process_that_comes_back_hears_of_every_log_that_holds_its_events(play: Play) -> None:
+    play.writes(1, 9, 11)
+    play.up(2, LOG_B)
+    play.closes(1)
+    play.succeeds(2, 0xA, after=8, successor=0x5)
+    play.acks(2, 0x5, 2, index=1, log=LOG_B)
+    assert play.process(2, 0xA) == ["> p2 acked 0:8 in A:3, 0:10 in B:1"]
+
+
 def test_two_failovers_make_a_chain(play: Play) -> None:
     play.writes(1, 9, 11)
     play.up(2, LOG_B)

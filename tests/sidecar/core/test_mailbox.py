@@ -18,9 +18,20 @@ def test_acks_overwrite_each_other_per_lane() -> None:
         assert mailbox.put(message)
     packet = mailbox.first()
     assert packet is not None
-    assert decode_to_process(packet) == Acked(((0, 3, LOG, 3), (1, 5, LOG, 5)))
+    assert decode_to_process(packet) == Acked(((1, 5, LOG, 5), (0, 3, LOG, 3)))
     mailbox.sent()
     assert mailbox.first() is None
+
+
+def test_acks_of_different_logs_do_not_overwrite_each_other() -> None:
+    """After a failover each log holds a part of the lane: a frontier names both."""
+    mailbox, other = Mailbox(), LogId(word(0xB))
+    mailbox.put(acked(0, 3))
+    mailbox.put(Acked(((0, 5, other, 1),)))
+    mailbox.put(Acked(((0, 6, other, 2),)))
+    packet = mailbox.first()
+    assert packet is not None
+    assert decode_to_process(packet) == Acked(((0, 3, LOG, 3), (0, 6, other, 2)))
 
 
 def test_a_packet_stays_until_it_is_sent() -> None:
