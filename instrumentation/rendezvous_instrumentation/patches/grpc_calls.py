@@ -132,9 +132,9 @@ class Rpc:
                 for context in map(decoded, texts):  # a proxy may have handed on others' too
                     if context is not None:
                         call.scope.cell.merge(context)
+                call.answered(texts[-1])
                 if self._streaming and not _continues(texts[-1]):
                     call.scope.cell.unresolved.discard(call.bid)
-                call.answered(texts[-1])
             elif code == _UNAVAILABLE and details.startswith(_NO_CONNECTION) and not self._retries:
                 call.never_sent()
             else:

@@ -51,11 +51,12 @@ def adopt(metadata: Any, method: Any) -> Entry | None:
         return None
 
 
-def replied(entry: Entry, others: Any, *, continues: bool = False) -> tuple[Any, ...]:
+def replied(entry: Entry, others: Any, *, continues: bool = False) -> Any:
     """The response's metadata: the user's, then ours where the request carried a context. Where
     there is no room ours says just ``continues``: the close of the branch tells the rest."""
-    pairs: tuple[Any, ...] = tuple(others) if others else ()
+    pairs: Any = others
     try:
+        pairs = tuple(others) if others else ()
         text = entry.reply(continues=continues)
         if text is None:
             return pairs

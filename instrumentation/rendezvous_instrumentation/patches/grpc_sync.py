@@ -13,6 +13,7 @@ from typing import Any
 from rendezvous_instrumentation.patches import grpc_sync_server
 from rendezvous_instrumentation.patches.grpc_calls import Rpc, begin, retries
 from rendezvous_instrumentation.shell.current import SCOPE
+from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
 
 _RPC = "rendezvous_rpc"
@@ -145,13 +146,17 @@ def _abort(original: Any) -> Any:
 
 
 def _settle(rpc: Rpc, state: Any) -> None:
-    code = state.code.value[0]
-    details = state.details
-    text = details.decode("utf-8", "replace") if isinstance(details, bytes) else details or ""
-    if state.trailing_metadata or not state.cancelled:
-        rpc.ended(code, text, state.trailing_metadata)
-    else:
+    try:
+        code = state.code.value[0]
+        details = state.details or ""
+        text = details.decode("utf-8", "replace") if isinstance(details, bytes) else details
+        if state.trailing_metadata or not state.cancelled:
+            rpc.ended(code, text, state.trailing_metadata)
+        else:
+            rpc.unanswered()
+    except Exception:
         rpc.unanswered()
+        process().stats.count("failed")
 
 
 def _collected(original: Any) -> Any:

@@ -8,6 +8,7 @@ its response generator run in the call's scope.
 from __future__ import annotations
 
 import time
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -101,13 +102,23 @@ def _in_pool(*, streams: bool) -> Any:
                 original(rpc_event, state, behavior, *args)
             finally:
                 incoming.entry.end()
-                # A non-blocking behavior goes on elsewhere, until it has its status sent.
-                if not (streams and getattr(behavior, "experimental_non_blocking", False)):
+                if not streams or not getattr(behavior, "experimental_non_blocking", False):
+                    left(incoming.entry)
+                elif not _at_end(state, partial(left, incoming.entry)):  # it goes on elsewhere
                     left(incoming.entry)
 
         return in_pool
 
     return make
+
+
+def _at_end(state: Any, callback: Any) -> bool:
+    """Have ``callback`` called when the call is over; whether it is still to end."""
+    with state.condition:
+        if state.callbacks is None:
+            return False
+        state.callbacks.append(callback)
+        return True
 
 
 def _get_initial_metadata(original: Any) -> Any:

@@ -3,13 +3,16 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
 
 from rendezvous_api.carrier import members_in
+from rendezvous_instrumentation.shell import calls
 from rendezvous_instrumentation.shell.current import SCOPE
+from rendezvous_instrumentation.shell.process import process
 from rendezvous_testing.grpc_peer import NAMES
 from rendezvous_testing.grpc_play import connect, counted, instrumented, peer, position, request
 
@@ -292,3 +295,101 @@ def test_unix_sockets_are_local(tmp_path: Any) -> None:
         with pytest.raises(grpc.RpcError):
             _call(channel, "unary_unary", "write:1")
         assert counted("calls_outside") == before
+
+
+def test_what_a_future_tells_is_known_before_its_result(target: str) -> None:
+    with connect(target) as channel, request() as scope:
+        stub = channel.unary_unary("/test.Kinds/UnaryUnary")
+        for number in range(100, 200):
+            stub.future(b"write:%d" % number).result()
+            assert position(scope) == number
+
+
+@pytest.mark.parametrize("broken", ["encoded", "zone_text"])
+def test_failures_of_ours_are_swallowed(
+    target: str, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("ours")
+
+    before = counted("failed")
+    with connect(target) as channel, request() as scope:
+        monkeypatch.setattr(calls, broken, fail)
+        for kind, way in CALLS:
+            assert _call(channel, kind, "write:1", way) == b"write:1"
+        assert position(scope) == 0
+        monkeypatch.undo()
+        assert counted("failed") == before + len(CALLS)
+        process().stats.counters["failed"] = before
+
+
+def test_a_failing_end_leaves_the_branch_unresolved(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("ours")
+
+    before = counted("failed")
+    with connect(target) as channel, request() as scope:
+        monkeypatch.setattr(calls.Call, "answered", fail)
+        for kind, way in CALLS:
+            assert _call(channel, kind, "write:1", way) == b"write:1"
+        assert len(scope.cell.unresolved) == len(CALLS)
+        process().stats.counters["failed"] = before
+
+
+def test_servers_of_this_process_pool_and_non_blocking_handlers() -> None:
+    """A handler that sends its responses later, from a thread of its own."""
+    scopes: list[Any] = []
+
+    def handler(sent: bytes, context: Any, send: Any) -> None:
+        scopes.append(SCOPE.get())
+        context.set_trailing_metadata((("user", "t"),))
+        for response in (sent, sent, None):
+            send(response)
+
+    handler.experimental_non_blocking = True  # type: ignore[attr-defined]
+    pool = ThreadPoolExecutor(1)
+    server = grpc.server(pool)
+    methods: dict[str, Any] = {"M": grpc.unary_stream_rpc_method_handler(handler)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with connect(f"127.0.0.1:{port}") as channel:
+        with request() as scope:
+            stream = channel.unary_stream("/t.T/M")(b"x")
+            assert list(stream) == [b"x", b"x"]
+            assert [key for key, _ in stream.trailing_metadata()] == ["user", "rdv"]
+            assert not scope.cell.unresolved
+        assert list(channel.unary_stream("/t.T/M")(b"x")) == [b"x", b"x"]
+    assert pool.submit(SCOPE.get).result() is None
+    server.stop(0).wait()
+    pool.shutdown()
+    assert [one.over for one in scopes] == [True, True]
+    assert scopes[0].cell is scope.cell
+    assert scopes[1].cell is not scope.cell
+
+
+def test_too_many_calls_are_refused_and_closed() -> None:
+    release = threading.Event()
+
+    def handler(sent: bytes, _: Any) -> bytes:
+        release.wait(10)
+        return sent
+
+    server = grpc.server(ThreadPoolExecutor(1), maximum_concurrent_rpcs=1)
+    methods: dict[str, Any] = {"M": grpc.unary_unary_rpc_method_handler(handler)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with connect(f"127.0.0.1:{port}") as channel, request() as scope:
+        first = channel.unary_unary("/t.T/M").future(b"x")
+        with pytest.raises(grpc.RpcError) as error:
+            while True:  # until the first one has its place
+                channel.unary_unary("/t.T/M")(b"x", timeout=5)
+        call: Any = error.value
+        assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        release.set()
+        assert first.result() == b"x"
+        assert len(scope.cell.unresolved) == 1
+    server.stop(0).wait()
