@@ -86,6 +86,9 @@ KEEPALIVE_TIMEOUT_MS: Final = 5_000
 DRAIN_S: Final = 5.0
 """Seconds that an ending sidecar goes on delivering what it holds."""
 
+PARENT_POLL_S: Final = 1.0
+"""Seconds between two looks at the parent where the kernel does not tell of its end."""
+
 HEALTH_REQUEST_BYTES_MAX: Final = 8_192
 """Bytes of one request to the health port."""
 

@@ -17,7 +17,10 @@ _BACKLOG = 128
 def listening(path: str, group: int | None) -> Generator[socket.socket, None, None]:
     """A listening SOCK_SEQPACKET socket at ``path``, removed at the end. Raises
     :class:`BadConfig` if another sidecar answers there, or something else is in the way."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise BadConfig("--socket", path, f"cannot lock {path}.lock: {exc.strerror}") from exc
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,7 +25,7 @@ from rendezvous_sidecar.core.steps import (
     Tick,
     Warn,
 )
-from rendezvous_sidecar.limits import DRAIN_S, ENDED_GRACE_S
+from rendezvous_sidecar.limits import DRAIN_S, ENDED_GRACE_S, PARENT_POLL_S
 from rendezvous_sidecar.shell.channel import Channel, peer_of
 from rendezvous_sidecar.shell.health import metrics_text, serve_health
 from rendezvous_sidecar.shell.listening import listening
@@ -73,8 +73,8 @@ class Sidecar:
                 done, _ = await asyncio.wait(
                     (uplink, watch, stop), return_when=asyncio.FIRST_COMPLETED
                 )
-                if uplink in done:
-                    uplink.result()  # it never returns: raise what ended it
+                for task in done:
+                    task.result()  # raise what ended it, if it failed
                 self._loop.remove_reader(listener)
                 self._listening = False
                 await self._drain(uplink)
@@ -173,7 +173,7 @@ class Sidecar:
         if pid is None:
             await asyncio.Event().wait()
             return
-        await _end_of(pid)
+        await end_of(pid)
         _log.info("pid %d is gone", pid)
         while True:
             if not self._channels:
@@ -240,11 +240,14 @@ class Sidecar:
         return 200, metrics_text(agent.counts, gauges)
 
 
-async def _end_of(pid: int) -> None:
+async def end_of(pid: int) -> None:
     """Return when the process ``pid`` is gone."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
+        return
+    except OSError:  # forbidden, as in some containers
+        await _poll_end_of(pid)
         return
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
@@ -253,3 +256,14 @@ async def _end_of(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def _poll_end_of(pid: int) -> None:
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            pass  # another user's, and alive
+        await asyncio.sleep(PARENT_POLL_S)

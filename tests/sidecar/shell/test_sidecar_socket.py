@@ -58,3 +58,9 @@ def test_a_file_that_is_no_socket_is_left_alone(socket_path: str) -> None:
         pass
     with open(socket_path) as precious:
         assert precious.read() == "data"
+
+
+def test_a_lock_that_cannot_be_had_is_said(socket_path: str) -> None:
+    os.mkdir(f"{socket_path}.lock")
+    with pytest.raises(BadConfig, match="cannot lock"), listening(socket_path, None):
+        pass
