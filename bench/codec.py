@@ -29,7 +29,7 @@ BATCH = 50
 RID = rid_from_bytes(bytes(range(16)))
 BRANCH = Bid(0x9E3779B97F4A7C15)
 STORE = StoreKey("r" + short_epoch("a Redis replication id"))
-NO_ACKS: dict[Origin, tuple[int, LogId, int]] = {}
+NO_ACKS: dict[Origin, tuple[int, dict[LogId, int]]] = {}
 
 
 def typical() -> Cell:
@@ -58,7 +58,7 @@ def operations() -> dict[str, Callable[[], object]]:
     context = sender.cut(BRANCH, (), NO_ACKS)
     text = codec.encode(context)
     long_text = codec.encode(full.cut(BRANCH, (0, 1), NO_ACKS))
-    acks = {origin: (1, LogId(word(1)), 7) for origin in sender.origins}
+    acks = {origin: (1, {LogId(word(1)): 7}) for origin in sender.origins}
     event = Event(sender.lane, 4711, RID, BRANCH, Write(STORE, 123_456_789))
     raw = encode(event)
     return {
