@@ -1,1 +1,1 @@
-"""TODO."""
+"""The place of the Kubernetes injection; nothing of it is here yet."""
