@@ -1,7 +1,7 @@
 """Batches for a server, made from events: as the core takes them, and as they travel."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from rendezvous_api.event import (
     Adopt,
@@ -70,6 +70,7 @@ class _Columns:
                 pass
 
 
+_COLUMNS = tuple(each.name for each in fields(Batch) if each.name not in ("number", "runs"))
 _BYTES = ("open_works", "unknown_unanswered")
 
 
@@ -105,9 +106,7 @@ def message_of(batch: Batch) -> pb.FromSidecar:
             for incarnation, lane, first, count in batch.runs
         ],
     )
-    for name in Batch.__slots__:
-        if name in ("number", "runs"):
-            continue
+    for name in _COLUMNS:
         value = getattr(batch, name)
         if isinstance(value, bytes):
             setattr(message, name, value)

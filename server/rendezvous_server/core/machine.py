@@ -159,7 +159,7 @@ class Core:
                 self._leases.end(incarnation)
         self.requests.fresh.clear()
         self._reached(log, index, now)
-        woken += self.questions.woken_by_bids()
+        woken += self.questions.woken_by_requests()
         woken += self.questions.woken_by_log()
         if self.requests.learnt:
             send.append(LineagesLearnt(_lineages(self.requests.learnt)))

@@ -41,13 +41,15 @@ class Question:
     incomplete: bool = False
     parsed: dict[str, Context | None] = field(default_factory=dict[str, Context | None])
     """Frontiers of ends by their text; ``None``: malformed."""
+    watches: set[int] = field(default_factory=set[int])
+    """Branches whose opening or end may change the verdict."""
     parked: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
 
 class Questions:
     """The questions that this server holds."""
 
-    __slots__ = ("_by_bid", "_by_log", "_by_origin", "_deadlines", "_origins", "_requests", "held",
+    __slots__ = ("_by_bid", "_by_log", "_by_origin", "_by_rid", "_deadlines", "_origins", "_requests", "held",
                  "indexes", "log", "times", "watched")  # fmt: skip
 
     def __init__(self, log: LogId, requests: Requests, origins: Origins) -> None:
@@ -62,6 +64,7 @@ class Questions:
         """Requests that questions ask about: not to be forgotten meanwhile."""
         self._by_origin: dict[OriginKey, list[tuple[int, QuestionId]]] = {}
         self._by_bid: dict[int, set[QuestionId]] = {}
+        self._by_rid: dict[int, set[QuestionId]] = {}
         self._by_log: set[QuestionId] = set()
         self._deadlines: list[tuple[float, QuestionId]] = []
 
@@ -144,10 +147,11 @@ class Questions:
         question.origins = {key_from_text(each): seq for each, seq in context.origins.items()}
         question.logs = dict(context.logs)
         question.expired = question.incomplete = False
-        question.exempt = self._ancestors(question) if context.branch else set()
         question.unresolved = set(context.unresolved)
         if not context.unresolved:
             return
+        question.watches = set()
+        question.exempt = self._ancestors(question)
         requests = self._linked(question)[0]
         calls = set(context.unresolved)
         todo = list(calls - question.exempt)
@@ -163,6 +167,7 @@ class Questions:
                 calls |= new
                 question.unresolved |= new
                 todo += new - question.exempt
+        question.watches |= question.unresolved - question.exempt
 
     def _ancestors(self, question: Question) -> set[int]:
         """The branch that asks and those above it, as far as their opening is known."""
@@ -172,7 +177,10 @@ class Questions:
         while bid and bid not in out:
             out.add(bid)
             branch = request.branches.get(bid) if request is not None else None
-            bid = branch[2] if branch is not None else 0
+            if branch is None or branch[3] is None:
+                question.watches.add(bid)
+                break
+            bid = branch[2]
         return out
 
     def _extend(self, question: Question, frontier: str) -> frozenset[Bid]:
@@ -206,7 +214,11 @@ class Questions:
             if ("o", key) not in question.parked:
                 question.parked.add(("o", key))
                 heappush(self._by_origin.setdefault(key, []), (seq, id_))
-        for bid in question.unresolved - question.exempt:
+        for rid in self._reach(question) if question.unresolved else ():
+            number = int.from_bytes(rid, "big")
+            question.parked.add(("r", number))
+            self._by_rid.setdefault(number, set()).add(id_)
+        for bid in question.watches:
             if ("b", bid) not in question.parked:
                 question.parked.add(("b", bid))
                 self._by_bid.setdefault(bid, set()).add(id_)
@@ -230,11 +242,13 @@ class Questions:
             if kind == "o":
                 self._unpark_origin(OriginKey(number), id_)
             else:
-                waiting = self._by_bid.get(number, set())
+                waiters = self._by_bid if kind == "b" else self._by_rid
+                waiting = waiters[number]
                 waiting.discard(id_)
                 if not waiting:
-                    self._by_bid.pop(number, None)
-                    self._requests.watched_bids.discard(number)
+                    del waiters[number]
+                    if kind == "b":
+                        self._requests.watched_bids.discard(number)
         if len(self._deadlines) > 64 and len(self._deadlines) > 4 * len(self.held):
             self._deadlines = sorted((q.deadline, q.id) for q in self.held.values())
         return question
@@ -262,10 +276,14 @@ class Questions:
             del self._by_origin[key]
         return out
 
-    def woken_by_bids(self) -> list[QuestionId]:
-        """Questions that waited for branches that have ended since."""
+    def woken_by_requests(self) -> list[QuestionId]:
+        """Questions that waited for branches that have ended since, or whose requests have linked
+        others, where such a branch may be."""
         out = [id_ for bid in self._requests.woken for id_ in self._by_bid.get(bid, ())]
         self._requests.woken.clear()
+        for rid in self._requests.linking:
+            out += self._by_rid.get(int.from_bytes(rid, "big"), ())
+        self._requests.linking.clear()
         return out
 
     def woken_by_log(self) -> list[QuestionId]:
@@ -314,22 +332,24 @@ class Questions:
     def _linked(self, question: Question) -> tuple[list[Request], bool]:
         """The states of the request and of all it links, also by what is known here alone;
         whether that is all of them."""
+        table = self._requests.table
+        reach = self._reach(question)
+        found = [request for rid in reach if (request := table.get(rid)) is not None]
+        return found, len(reach) < LINKED_REQUESTS_MAX
+
+    def _reach(self, question: Question) -> list[bytes]:
+        """The request and all it links, links of links too, up to the limit."""
         order = list(question.rids)
         seen = set(order)
-        out: list[Request] = []
         for rid in order:
             request = self._requests.table.get(rid)
-            if request is None:
+            if request is None or not request.links:
                 continue
-            out.append(request)
-            for link in sorted(request.links or ()):
-                if link in seen:
-                    continue
-                if len(seen) >= LINKED_REQUESTS_MAX:
-                    return out, False
-                seen.add(link)
-                order.append(link)
-        return out, True
+            for link in sorted(request.links - seen):
+                if len(order) < LINKED_REQUESTS_MAX:
+                    seen.add(link)
+                    order.append(link)
+        return order
 
 
 def _end_of(requests: list[Request], bid: int) -> tuple[Rank | None, list[str]]:

@@ -88,7 +88,17 @@ class Request:
 class Requests:
     """All requests, and what belongs to none: lineages."""
 
-    __slots__ = ("events", "fresh", "learnt", "lineages", "open", "table", "watched_bids", "woken")
+    __slots__ = (
+        "events",
+        "fresh",
+        "learnt",
+        "lineages",
+        "linking",
+        "open",
+        "table",
+        "watched_bids",
+        "woken",
+    )
 
     def __init__(self) -> None:
         self.table: dict[bytes, Request] = {}
@@ -101,9 +111,11 @@ class Requests:
         self.learnt: list[tuple[str, str, int]] = []
         """Lineages not yet told to anyone."""
         self.watched_bids: set[int] = set()
-        """Branches whose end somebody waits for."""
+        """Branches for whose opening or end somebody waits."""
         self.woken: list[int] = []
-        """Those of them that have ended since somebody looked."""
+        """Those of them that were opened, or ended, since somebody looked."""
+        self.linking: set[bytes] = set()
+        """Requests that linked another since somebody looked."""
 
     def touch(self, rid: bytes, now: float) -> Request:
         """The request, made if need be. Events of no request get one that nobody keeps."""
@@ -145,6 +157,8 @@ class Requests:
                 else:
                     new = (_OPEN, now, parent, description, None, ())
                     delta += self._merge(request, bid, new)
+                if bid in watched:
+                    self.woken.append(bid)
             elif kind == _K_WRITE:
                 store, value = next_write()
                 positions = request.positions
@@ -171,11 +185,13 @@ class Requests:
             elif kind == _K_ADOPT:
                 delta += self._merge(request, bid, (_ADOPTED, now, 0, None, next_adopt(), ()))
             else:
-                delta += self._rare(request, kind, bid, next(columns[kind]), now)
+                delta += self._rare(request, rids[at], kind, bid, next(columns[kind]), now)
         self.open = opened_before + delta
         self.events += count
 
-    def _rare(self, request: Request, kind: int, bid: int, body: Any, now: float) -> int:
+    def _rare(
+        self, request: Request, rid: bytes, kind: int, bid: int, body: Any, now: float
+    ) -> int:
         """Events that are few. Returns the change in open branches."""
         match kind:
             case Kind.FAIL | Kind.OPAQUE:
@@ -186,6 +202,7 @@ class Requests:
             case Kind.LINK:
                 links = request.links = request.links or set()
                 links.add(body[0])
+                self.linking.add(rid)
                 if len(links) > LINKS_MAX:
                     links.discard(body[0])
                     request.incomplete = True

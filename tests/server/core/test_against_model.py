@@ -46,8 +46,8 @@ _stores = st.sampled_from(("rA", "rB")).map(StoreKey)
 _origins = st.sampled_from(PROCESSES).map(lambda process: key_of(process, LANE))
 _frontiers = st.lists(
     st.one_of(
-        st.builds(
-            lambda key, seq: f"s{text_of_key(key)}~{seq:x}", _origins, st.integers(1, LENGTH)
+        st.tuples(_origins.map(text_of_key), st.integers(1, LENGTH)).map(
+            lambda entry: f"s{entry[0]}~{entry[1]:x}"
         ),
         st.sampled_from(BIDS).map(lambda bid: f"x{word(bid)}"),
         st.just("gi"),
@@ -69,7 +69,7 @@ _bodies: st.SearchStrategy[Body] = st.one_of(
 )
 _told: st.SearchStrategy[Told] = st.tuples(st.sampled_from(RIDS), st.sampled_from(BIDS), _bodies)
 
-_RANK = {
+_RANK: dict[type[Body], Rank] = {
     Open: Rank.OPEN,
     Adopt: Rank.ADOPTED,
     Opaque: Rank.OPAQUE,
