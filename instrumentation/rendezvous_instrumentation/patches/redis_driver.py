@@ -29,6 +29,8 @@ ANY_STORE = StoreKey(KIND)
 PIPELINE = "PIPELINE"
 """Stands for all the commands of a pipeline that is no transaction."""
 _MEMORY = "_rendezvous_memory"
+_JOINED_BYTES_MAX = 16_384
+"""Bytes of a packet's part that may be copied to save a system call."""
 _NOT_CARRIED_OUT = frozenset(
     """MovedError AskError ReadOnlyError MasterDownError ClusterDownError TryAgainError
     NoScriptError""".split()
@@ -231,17 +233,28 @@ def note_multi(connection: Any, command: object) -> None:
 
 def effect_of_all(commands: Any) -> Effect:
     """What a pipeline does: the union over its commands."""
-    total = Effect.NEITHER
-    for arguments, _ in commands:
-        total |= effect(arguments[0], tuple(arguments[1:]))
-        if total is Effect.BOTH:
-            break
-    return total
+    done = {effect(arguments[0], tuple(arguments[1:])) for arguments, _ in commands}
+    done.discard(Effect.NEITHER)
+    if not done:
+        return Effect.NEITHER
+    return done.pop() if len(done) == 1 else Effect.BOTH
 
 
 def parts(packed: Any) -> list[bytes]:
     """A packed command as the list that the driver would write."""
     return [packed] if isinstance(packed, bytes) else list(packed)
+
+
+def with_question(command: list[bytes], *, first: bool) -> list[bytes]:
+    """A packed command and the question, as one packet: the synchronous driver writes each part by
+    a system call of its own."""
+    question = position.QUESTION_PACKED
+    if first:
+        return [b"".join((question, *command[:1])), *command[1:]]
+    last = command[-1] if command else b""
+    if isinstance(last, bytes) and len(last) <= _JOINED_BYTES_MAX:
+        return [*command[:-1], last + question]
+    return [*command, question]
 
 
 def prepares(packet: list[bytes]) -> bool:

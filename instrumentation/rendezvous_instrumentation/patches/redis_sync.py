@@ -29,11 +29,21 @@ class _Asking:
     """A connection that sends the question in the packet of the next command: before it (``first``)
     when a read is to be judged, after it when a write's position is wanted."""
 
-    __slots__ = ("_connection", "_first", "answer", "asked", "marks", "memory", "sent")
+    __slots__ = (
+        "_connection",
+        "_first",
+        "answer",
+        "asked",
+        "marks",
+        "memory",
+        "read_response",
+        "sent",
+    )
 
     def __init__(self, connection: Any, *, first: bool) -> None:
         self._connection = connection
         self._first = first
+        self.read_response = connection.read_response
         self.asked = False
         self.sent = False
         self.answer: object = None
@@ -62,8 +72,9 @@ class _Asking:
             connection.send_packed_command(command, **kwargs)
             return
         self.asked = True
-        packet = [QUESTION_PACKED, *command] if self._first else [*command, QUESTION_PACKED]
-        connection.send_packed_command(packet, **kwargs)
+        connection.send_packed_command(
+            driver.with_question(command, first=self._first), **kwargs
+        )
         if self._first:
             self.answer = _read_answer(connection)
 
@@ -147,11 +158,11 @@ def _command(original: Any) -> Any:
             return original(self, connection, command_name, *args, **options)
 
         if driver.in_multi_by_hand(conn, command_name):
-            if depends:
-                driver.count_queued_read(process())
-                depends = False
             if not driver.ends_multi(command_name):
+                if depends:
+                    driver.count_queued_read(process())
                 return call(conn)
+            depends = False
         if depends and scope is not None:
             if driver.is_cache(conn):
                 driver.count_cached_read(process())
