@@ -64,9 +64,11 @@ class _Asking:
 
     async def _send(self, command: list[bytes], **kwargs: Any) -> None:
         connection = self._connection
-        if driver.transport_of(connection) is None:
+        transport = driver.transport_of(connection)
+        if transport is None:
             await connection.connect()
-        self.memory = driver.memory_of(connection)
+        if transport is not self.memory.transport or transport is None:
+            self.memory = driver.memory_of(connection)
         self.marks = writes.marks()
         self.sent = True
         if self.asked or driver.prepares(command):
@@ -189,9 +191,9 @@ def _writing(command: object, call: Callable[[Any], Awaitable[Any]]) -> Callable
     """``call`` followed, in the same packet, by the question for its position."""
 
     async def carry_out(connection: Any) -> Any:
-        if driver.forbidden(driver.memory_of(connection)) or driver.is_cache(connection):
-            return await _unplaced(connection, command, call)
         asking = _Asking(connection, first=False)
+        if driver.forbidden(asking.memory) or driver.is_cache(connection):
+            return await _unplaced(connection, command, call)
         try:
             result = await call(asking)
         except Exception as exc:

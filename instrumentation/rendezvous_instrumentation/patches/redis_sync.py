@@ -63,9 +63,11 @@ class _Asking:
 
     def _send(self, command: list[bytes], **kwargs: Any) -> None:
         connection = self._connection
-        if driver.transport_of(connection) is None:
+        transport = driver.transport_of(connection)
+        if transport is None:
             connection.connect()
-        self.memory = driver.memory_of(connection)
+        if transport is not self.memory.transport or transport is None:
+            self.memory = driver.memory_of(connection)
         self.marks = writes.marks()
         self.sent = True
         if self.asked or driver.prepares(command):
@@ -186,9 +188,9 @@ def _writing(command: object, call: Callable[[Any], Any]) -> Callable[[Any], Any
     """``call`` followed, in the same packet, by the question for its position."""
 
     def carry_out(connection: Any) -> Any:
-        if driver.forbidden(driver.memory_of(connection)) or driver.is_cache(connection):
-            return _unplaced(connection, command, call)
         asking = _Asking(connection, first=False)
+        if driver.forbidden(asking.memory) or driver.is_cache(connection):
+            return _unplaced(connection, command, call)
         try:
             result = call(asking)
         except Exception as exc:

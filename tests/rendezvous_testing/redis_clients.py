@@ -1,0 +1,35 @@
+"""Both worlds of redis-py behind one face: what is awaitable is awaited."""
+
+import inspect
+from typing import Any
+
+import redis
+import redis.asyncio
+
+
+async def of(result: Any) -> Any:
+    """The result of a call to a synchronous or an asynchronous client."""
+    return await result if inspect.isawaitable(result) else result
+
+
+class Clients:
+    """Clients of one kind (``sync`` or ``asyncio``), closed together."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._made: list[Any] = []
+
+    def to(self, port: int, **options: Any) -> Any:
+        """A client of the server at a loopback port."""
+        options = {"decode_responses": True, **options}
+        module = redis if self.kind == "sync" else redis.asyncio
+        client = module.Redis(host="127.0.0.1", port=port, **options)
+        self._made.append(client)
+        return client
+
+    async def close(self) -> None:
+        """Close them all."""
+        for client in self._made:
+            await of(client.close() if self.kind == "sync" else client.aclose())
+            pool = client.connection_pool
+            await of(pool.disconnect())
