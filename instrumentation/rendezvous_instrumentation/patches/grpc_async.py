@@ -6,12 +6,13 @@ anybody who waits for it is woken.
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from rendezvous_instrumentation.patches import grpc_async_server
-from rendezvous_instrumentation.patches.grpc_calls import Rpc, begin, retries
+from rendezvous_instrumentation.patches.grpc_calls import Rpc, begin, known, retries
 from rendezvous_instrumentation.shell.current import SCOPE
 from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
@@ -20,6 +21,8 @@ _RPC = "_rendezvous_rpc"
 _METADATA, _CHANNEL, _METHOD = 2, 5, 6
 """Places of the arguments of a call object's constructor."""
 _COLLECTED = "Cancelled upon garbage collection!"
+_targets: dict[int, Any] = {}
+"""Targets by the identity of the library's inner channels, where these do not tell."""
 
 
 def apply(module: Any) -> None:
@@ -27,19 +30,18 @@ def apply(module: Any) -> None:
     patched then."""
     call = import_module(f"{module.__name__}._call")
     channel = import_module(f"{module.__name__}._channel")
-    refused = (ValueError, TypeError, module.UsageError)
-    patches: list[tuple[Any, str, Any]] = [
-        (getattr(call, name), "__init__", _starting(refused))
+    start = _starting((ValueError, TypeError, module.UsageError))
+    patches: list[tuple[Any, str, Any, str]] = [
+        (getattr(call, name), "__init__", start, "self * deadline metadata * * channel method")
         for name in ("UnaryUnaryCall", "UnaryStreamCall", "StreamUnaryCall", "StreamStreamCall")
     ]
-    _ = import_module("grpc._cython.cygrpc").AioChannel.target
     patches += [
-        (call._StreamResponseMixin, "_read", _read(module.EOF)),
-        (channel.Channel, "__init__", _channel),
+        (call._StreamResponseMixin, "_read", _read(module.EOF), "self"),
+        (channel.Channel, "__init__", _channel, "self target options"),
     ]
-    for owner, name, _ in patches:
-        getattr(owner, name)
-    for owner, name, make in patches:
+    for owner, name, _, parameters in patches:
+        known(owner, name, parameters)
+    for owner, name, make, _ in patches:
         wrap(owner, name, make)
     grpc_async_server.apply(module)
 
@@ -53,8 +55,16 @@ def _channel(original: Any) -> Any:
         finally:
             SCOPE.reset(token)
         retries(target, options)
+        inner = self._channel
+        if not hasattr(inner, "target"):  # older grpc; it lives no longer than this object
+            _targets[id(inner)] = target
+            weakref.finalize(self, _targets.pop, id(inner), None).atexit = False
 
     return __init__
+
+
+def _target(channel: Any) -> Any:
+    return channel.target if hasattr(channel, "target") else _targets.get(id(channel))
 
 
 def _starting(refused: tuple[type[BaseException], ...]) -> Any:
@@ -66,7 +76,7 @@ def _starting(refused: tuple[type[BaseException], ...]) -> Any:
             rpc = None
             if SCOPE.get() is not None:
                 if len(args) > _METHOD:
-                    rpc = begin(args[_CHANNEL].target, args[_METHOD])
+                    rpc = begin(_target(args[_CHANNEL]), args[_METHOD])
                 else:  # not the constructor that we know
                     process().stats.count("failed")
             if rpc is None:

@@ -12,6 +12,7 @@ import time
 from importlib import import_module
 from typing import Any
 
+from rendezvous_instrumentation.patches.grpc_calls import known
 from rendezvous_instrumentation.patches.grpc_metadata import adopt, left, replied
 from rendezvous_instrumentation.shell.entries import Entry
 from rendezvous_instrumentation.shell.process import process
@@ -24,6 +25,7 @@ _INTERCEPTORS = 2
 def apply(module: Any) -> None:
     """Patch ``grpc.aio._server.Server``."""
     server = import_module(f"{module.__name__}._server")
+    known(server.Server, "__init__", "self * * interceptors")
     wrap(server.Server, "__init__", _with(_interceptor(module.ServerInterceptor)))
 
 

@@ -4,6 +4,7 @@ about its branch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
@@ -34,6 +35,16 @@ _NO_CONNECTION = ("failed to connect to all addresses", "errors resolving", "DNS
 
 _targets: dict[str, tuple[tuple[str, ...], str]] = {}
 _retrying: set[str] = set()
+
+
+def known(owner: Any, name: str, parameters: str) -> None:
+    """Check before patching that ``owner.name`` begins with ``parameters``, a ``*`` being any. Raises
+    ``AttributeError`` otherwise: this grpc is not built as we know it, and is left alone."""
+    taken = list(inspect.signature(getattr(owner, name)).parameters)
+    wanted = parameters.split()
+    same = [one for one, want in zip(taken, wanted, strict=False) if want in ("*", one)]
+    if len(same) != len(wanted):
+        raise AttributeError(f"{name} takes {taken}, not {wanted}")
 
 
 def retries(target: str, options: Any) -> None:

@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import Any
 
 from rendezvous_instrumentation.patches import grpc_sync_server
-from rendezvous_instrumentation.patches.grpc_calls import Rpc, begin, retries
+from rendezvous_instrumentation.patches.grpc_calls import Rpc, begin, known, retries
 from rendezvous_instrumentation.shell.current import SCOPE
 from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
 
 _RPC = "rendezvous_rpc"
+_TARGET = "_rendezvous_target"
 _STARTING: ContextVar[Rpc | None] = ContextVar("rendezvous_grpc_starting", default=None)
 """The call that is being started, until the library makes its state: the state then holds it."""
 _METADATA = 2
@@ -34,25 +35,29 @@ def apply(module: Any) -> None:
         (channel._SingleThreadedUnaryStreamMultiCallable, ("__call__",)),
         (channel._StreamStreamMultiCallable, ("__call__",)),
     )
-    refused = (ValueError, TypeError, module.RpcError)
-    patches = [(owner, name, _starting(refused)) for owner, names in starts for name in names]
-    patches += [
-        (channel._RPCState, "__init__", _state),
-        (channel, "_handle_event", _handle_event),
-        (channel, "_abort", _abort),
-        (channel._Rendezvous, "__del__", _collected),
-        (channel._MultiThreadedRendezvous, "add_done_callback", _add_done_callback),
-        (channel, "_consume_request_iterator", _consume_request_iterator),
-        (channel, "_run_channel_spin_thread", _apart),
-        (channel, "_spawn_poll_connectivity", _apart),
-        (channel, "_spawn_delivery", _apart),
-        (channel.Channel, "__init__", _channel),
+    start = _starting((ValueError, TypeError, module.RpcError))
+    patches: list[tuple[Any, str, Any, str]] = [
+        (owner, name, start, "self * timeout metadata") for owner, names in starts for name in names
     ]
-    for owner, _ in starts:
-        _ = owner._target
-    for owner, name, _ in patches:
-        getattr(owner, name)
-    for owner, name, make in patches:
+    patches += [
+        (channel._RPCState, "__init__", _state, "self"),
+        (channel, "_handle_event", _handle_event, "event state"),
+        (channel, "_abort", _abort, "state"),
+        (channel._Rendezvous, "__del__", _collected, "self"),
+        (channel._MultiThreadedRendezvous, "add_done_callback", _add_done_callback, "self fn"),
+        (channel, "_consume_request_iterator", _consume_request_iterator, "request_iterator"),
+        (channel, "_run_channel_spin_thread", _apart, ""),
+        (channel, "_spawn_delivery", _apart, ""),
+        (channel.Channel, "__init__", _channel, "self target options"),
+    ]
+    if hasattr(channel, "_spawn_poll_connectivity"):
+        patches.append((channel, "_spawn_poll_connectivity", _apart, ""))
+    if not hasattr(channel._UnaryUnaryMultiCallable, "_target"):  # older grpc
+        kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+        patches += [(channel.Channel, kind, _with_target, "self") for kind in kinds]
+    for owner, name, _, parameters in patches:
+        known(owner, name, parameters)
+    for owner, name, make, _ in patches:
         wrap(owner, name, make)
     grpc_sync_server.apply(module)
 
@@ -61,8 +66,18 @@ def _channel(original: Any) -> Any:
     def __init__(self: Any, target: Any, options: Any, *args: Any, **kwargs: Any) -> None:
         retries(target, options)
         original(self, target, options, *args, **kwargs)
+        setattr(self, _TARGET, target)
 
     return __init__
+
+
+def _with_target(original: Any) -> Any:
+    def make(self: Any, *args: Any, **kwargs: Any) -> Any:
+        callable_ = original(self, *args, **kwargs)
+        callable_._target = getattr(self, _TARGET, None)
+        return callable_
+
+    return make
 
 
 def _starting(refused: tuple[type[BaseException], ...]) -> Any:
@@ -73,7 +88,7 @@ def _starting(refused: tuple[type[BaseException], ...]) -> Any:
         def start(self: Any, *args: Any, **kwargs: Any) -> Any:
             if SCOPE.get() is None:
                 return original(self, *args, **kwargs)
-            rpc = begin(self._target, self._method)
+            rpc = begin(getattr(self, "_target", None), self._method)
             if rpc is None:
                 return original(self, *args, **kwargs)
             if len(args) > _METADATA:
@@ -114,13 +129,13 @@ def _state(original: Any) -> Any:
 
 
 def _handle_event(original: Any) -> Any:
-    def _handle_event(event: Any, state: Any, response_deserializer: Any) -> Any:
+    def _handle_event(event: Any, state: Any, *args: Any) -> Any:
         held = state.__dict__.get(_RPC)
         if held is None or held[0].done:
-            return original(event, state, response_deserializer)
+            return original(event, state, *args)
         held[1] = True
         try:
-            callbacks = original(event, state, response_deserializer)
+            callbacks = original(event, state, *args)
         finally:
             held[1] = False
         if state.code is not None:
@@ -136,8 +151,8 @@ def _abort(original: Any) -> Any:
     """The library ends a call itself: cancelled, a request that cannot be sent, a response that
     cannot be read. In the last case the status may be part of the same event."""
 
-    def _abort(state: Any, code: Any, details: Any) -> None:
-        original(state, code, details)
+    def _abort(state: Any, *args: Any) -> None:
+        original(state, *args)
         held = state.__dict__.get(_RPC)
         if held is not None and not held[1]:
             held[0].unanswered()

@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from rendezvous_instrumentation.patches.grpc_calls import known
 from rendezvous_instrumentation.patches.grpc_metadata import adopt, left, replied
 from rendezvous_instrumentation.shell.entries import Entry
 from rendezvous_instrumentation.shell.process import process
@@ -34,27 +35,27 @@ class _Incoming:
 
 
 def apply(module: Any) -> None:
-    """Patch ``grpc._server``. Raises ``AttributeError`` where this grpc is not built as we know."""
+    """Patch ``grpc._server``. Raises ``AttributeError`` where it is not built as we know it."""
     server = import_module(f"{module.__name__}._server")
-    patches: list[tuple[str, Any]] = [
-        ("_find_method_handler", _find_method_handler),
-        ("_reject_rpc", _reject_rpc),
-        ("_unary_response_in_pool", _in_pool(streams=False)),
-        ("_stream_response_in_pool", _in_pool(streams=True)),
-        ("_get_initial_metadata", _get_initial_metadata),
-        ("_status", _status),
-        ("_abort", _abort),
+    patches: list[tuple[str, Any, str]] = [
+        ("_find_method_handler", _find_method_handler, "rpc_event state *"),
+        ("_reject_rpc", _reject_rpc, "rpc_event *"),
+        ("_unary_response_in_pool", _in_pool(streams=False), "rpc_event state behavior"),
+        ("_stream_response_in_pool", _in_pool(streams=True), "rpc_event state behavior"),
+        ("_get_initial_metadata", _get_initial_metadata, "state metadata"),
+        ("_status", _status, "rpc_event state"),
+        ("_abort", _abort, "state"),
     ]
-    for name, _ in patches:
-        getattr(server, name)
-    for name, make in patches:
+    for name, _, parameters in patches:
+        known(server, name, parameters)
+    for name, make, _ in patches:
         wrap(server, name, make)
 
 
 def _find_method_handler(original: Any) -> Any:
     def _find_method_handler(rpc_event: Any, state: Any, method: Any, *args: Any) -> Any:
-        name = method.name() or rpc_event.call_details.method
-        entry = adopt(rpc_event.invocation_metadata, name)
+        name = method.name() if hasattr(method, "name") else None  # of a registered method
+        entry = adopt(rpc_event.invocation_metadata, name or rpc_event.call_details.method)
         if entry is None:
             return original(rpc_event, state, method, *args)
         setattr(state, _INCOMING, _Incoming(entry))
@@ -122,19 +123,19 @@ def _at_end(state: Any, callback: Any) -> bool:
 
 
 def _get_initial_metadata(original: Any) -> Any:
-    def _get_initial_metadata(state: Any, metadata: Any) -> Any:
+    def _get_initial_metadata(state: Any, metadata: Any, *args: Any) -> Any:
         incoming = state.__dict__.get(_INCOMING)
         if incoming is not None and incoming.streams and not incoming.replied:
             metadata = replied(incoming.entry, metadata, continues=True) or metadata
-        return original(state, metadata)
+        return original(state, metadata, *args)
 
     return _get_initial_metadata
 
 
 def _status(original: Any) -> Any:
-    def _status(rpc_event: Any, state: Any, serialized_response: Any) -> None:
+    def _status(rpc_event: Any, state: Any, *args: Any) -> None:
         _complete(state)
-        original(rpc_event, state, serialized_response)
+        original(rpc_event, state, *args)
 
     return _status
 

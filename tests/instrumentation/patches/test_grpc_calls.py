@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rendezvous_instrumentation.patches.grpc_calls import located
+from rendezvous_instrumentation.patches.grpc_calls import known, located
 from rendezvous_instrumentation.patches.grpc_metadata import merged
 
 
@@ -33,6 +33,17 @@ from rendezvous_instrumentation.patches.grpc_metadata import merged
 )
 def test_targets(target: str, hosts: tuple[str, ...], peer: str) -> None:
     assert located(target) == (hosts, peer)
+
+
+def test_a_library_built_otherwise_is_left_alone() -> None:
+    class Library:
+        def call(self, request: bytes, timeout: float) -> None: ...
+
+    known(Library, "call", "self * timeout")
+    known(Library, "call", "")
+    for name, parameters in (("call", "self * metadata"), ("call", "self * * *"), ("other", "")):
+        with pytest.raises(AttributeError):
+            known(Library, name, parameters)
 
 
 def test_metadata_of_the_user_to_the_letter() -> None:
