@@ -43,12 +43,13 @@ class Memory:
     stream when it answered; another one is another node, perhaps. ``in_multi``: the application has
     begun a transaction by hand, in which a question would be queued."""
 
-    __slots__ = ("applied", "at", "endpoint", "forbidden_at", "in_multi", "transport")
+    __slots__ = ("applied", "at", "endpoint", "epoch", "forbidden_at", "in_multi", "transport")
 
     def __init__(self, transport: object, endpoint: object) -> None:
         self.transport = transport
         self.endpoint = endpoint
         self.in_multi = False
+        self.epoch: StoreKey | None = None
         self.applied: position.Applied | None = None
         self.at = 0.0
         self.forbidden_at = 0.0
@@ -56,9 +57,11 @@ class Memory:
 
 def transport_of(connection: Any) -> object:
     """The live socket (sync) or reader (asyncio) of a connection; ``None`` when disconnected."""
-    connection = getattr(connection, "_conn", connection)  # a cache's connection has another inside
-    sock = getattr(connection, "_sock", None)
-    return sock if sock is not None else getattr(connection, "_reader", None)
+    sock = getattr(connection, "_sock", None) or getattr(connection, "_reader", None)
+    if sock is None:
+        inner = getattr(connection, "_conn", None)  # a cache's connection has another inside
+        return None if inner is None else transport_of(inner)
+    return sock
 
 
 def memory_of(connection: Any) -> Memory:
@@ -101,17 +104,23 @@ def answered(memory: Memory, raw: object, marks: writes.Marks) -> position.Appli
         memory.applied = None
         memory.forbidden_at = time.monotonic()
         return None
+    if applied.store != memory.epoch:
+        _epoch_changed(memory, applied)
+    memory.applied = applied
+    memory.at = time.monotonic()
+    if marks[1] and applied.primary:
+        writes.head(applied.store, applied.value, marks)
+    return applied
+
+
+def _epoch_changed(memory: Memory, applied: position.Applied) -> None:
+    """A connection's node says for the first time that it lives in this epoch."""
     us = process()
-    before = memory.applied
-    if applied.previous is not None and (before is None or before.store != applied.store):
+    if applied.previous is not None:
         us.learn_lineage(applied.previous, applied.store, applied.fork)
     if applied.primary or (applied.linked and not applied.syncing):
         us.epoch_seen(memory.endpoint, applied.store)
-    memory.applied = applied
-    memory.at = time.monotonic()
-    if applied.primary:
-        writes.head(applied.store, applied.value, marks)
-    return applied
+        memory.epoch = applied.store
 
 
 def judge(applied: AnyApplied, store: StoreKey, value: int) -> Cover:

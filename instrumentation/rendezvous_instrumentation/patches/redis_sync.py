@@ -48,7 +48,7 @@ class _Asking:
         self.sent = False
         self.answer: object = None
         self.memory = driver.memory_of(connection)
-        self.marks = writes.marks()
+        self.marks = writes.NO_MARKS
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -76,6 +76,10 @@ class Process:
     def event(self, cell: Cell, bid: Bid, body: Body) -> bool:
         """Report an event of a request; whether it was numbered (a full outbox refuses)."""
         kind, raw = encode_body(body)
+        return self.encoded_event(cell, bid, kind, raw)
+
+    def encoded_event(self, cell: Cell, bid: Bid, kind: int, raw: bytes) -> bool:
+        """:meth:`event`, its body encoded already."""
         lane = cell.lane
         seq = self.link.event(lane, kind, rid_bytes(cell.rid), bid, raw)
         if not seq:

@@ -7,13 +7,15 @@ is counted ``unattributed`` and added to them all.
 from collections.abc import Mapping
 
 from rendezvous_api.context import Flags
-from rendezvous_api.event import Unknown, Write
+from rendezvous_api.event import Kind, Unknown, Write, encode_write
 from rendezvous_api.ids import StoreKey
 from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import SCOPE, anyone_lives, live_cells
 from rendezvous_instrumentation.shell.process import process
 
 Marks = tuple[int, Mapping[StoreKey, bool] | None]
+NO_MARKS: Marks = (0, None)
+_WRITE = int(Kind.WRITE)
 _unknowns = 0
 
 
@@ -31,8 +33,9 @@ def written(store: StoreKey, value: int) -> None:
         if value <= cell.positions.get(store, -1):
             return
         cell.wrote(store, value)
-        if us.event(cell, us.new_bid(), Write(store, value)):
-            cell.unregistered.discard(store)
+        if us.encoded_event(cell, us.new_bid(), _WRITE, encode_write(store, value)):
+            if cell.unregistered:
+                cell.unregistered.discard(store)
         else:
             cell.unregistered.add(store)
         return

@@ -56,6 +56,8 @@ def effect(command: object, arguments: tuple[object, ...] = ()) -> Effect:
     except TypeError:  # a bytearray, say: the driver takes it, so do we
         return Effect.BOTH
     if known is None:
+        if command == "SET":
+            return _effect_of_set(arguments)
         text = command.decode("latin-1") if isinstance(command, bytes) else str(command)
         words = text.upper().split()
         name = words[0] if words else ""
