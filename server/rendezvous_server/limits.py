@@ -41,6 +41,9 @@ of an older one, or of one from before a restart, is ignored unread."""
 ORIGINS_PER_STREAM_MAX: Final = 100_000
 """Origins seen on one sidecar stream. A batch that would exceed it is refused."""
 
+INCARNATIONS_PER_STREAM_MAX: Final = 4_096
+"""Processes that one sidecar speaks for. A message that would exceed it is refused."""
+
 LINEAGES_MAX: Final = 10_000
 """Lineages of datastores. Later ones are counted and not kept."""
 
@@ -59,6 +62,9 @@ half a millisecond."""
 
 SLICE_REQUESTS: Final = 200
 """Requests looked at in one tick, or written to a snapshot, without giving way."""
+
+SLICE_LEASES: Final = 32
+"""Lapsed leases, or dead origins, dealt with in one tick."""
 
 WHEEL_S: Final = 1.0
 """Seconds that share one slot of the wheel on which requests wait to be forgotten."""
@@ -80,6 +86,9 @@ STREAMS_MAX: Final = 10_000
 
 SNAPSHOT_RECORDS: Final = 20_000
 """Records after which a durable log gets a snapshot, so that a restart is fast."""
+
+HELLO_S: Final = 10.0
+"""Seconds that a new stream has to say hello."""
 
 DRAIN_S: Final = 3.0
 """Seconds that calls in flight get to end after SIGTERM."""

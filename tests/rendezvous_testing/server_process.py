@@ -28,6 +28,7 @@ class ServerProcess:
             _, err = self._process.communicate()
             raise AssertionError(f"no server: {line!r} {err}")
         self.address = line.split()[-1]
+        self.pid = self._process.pid
 
     def kill(self) -> None:
         """kill -9."""
@@ -37,6 +38,10 @@ class ServerProcess:
     def terminate(self) -> tuple[int, str]:
         """SIGTERM; returns the exit code and what was written to stderr."""
         self._process.terminate()
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for its end; returns the exit code and what was written to stderr."""
         _, err = self._process.communicate(timeout=20)
         return self._process.returncode, err
 

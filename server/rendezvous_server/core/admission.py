@@ -41,7 +41,8 @@ class Admissions:
         return max(self.admitted.get(key, 0), self._origins.applied.get(key, 0))
 
     def admit(self, stream_id: StreamId, batch: Batch, now: float) -> Admission:
-        """Raises :class:`MalformedMessage` or :class:`Conflict`: then nothing has changed."""
+        """Raises :class:`MalformedMessage` or :class:`Conflict`: then nothing has changed
+        but that the stream speaks for the batch's processes."""
         check(batch)
         stream = self._leases.streams[stream_id]
         admitted, applied = self.admitted, self._origins.applied
@@ -70,14 +71,14 @@ class Admissions:
             )
         if len(stream.seen) + len(reached) > ORIGINS_PER_STREAM_MAX:
             raise MalformedMessage(f"more than {ORIGINS_PER_STREAM_MAX} origins on one stream")
+        for incarnation, _, _, _ in batch.runs:
+            if incarnation not in stream.incarnations:
+                self._leases.take(stream_id, incarnation)
         if repeated:
             self._compare(batch)
         self._remember(batch)
         admitted.update(reached)
         stream.seen.update(reached, lacking)
-        for incarnation, _, _, _ in batch.runs:
-            if incarnation not in stream.incarnations:
-                self._leases.take(stream_id, incarnation)
         entry = None
         if len(without) < len(batch.runs):
             entry = Batched(now, batch, frozenset(without))

@@ -4,8 +4,10 @@ Any sign of life of a stream renews all its incarnations. One whose stream has b
 for ``limits.LEASE_S`` has lapsed: its unsent tail is to become a hole.
 """
 
+from rendezvous_api.errors import MalformedMessage
 from rendezvous_api.limits import LEASE_S
 from rendezvous_server.core.keys import OriginKey, StreamId
+from rendezvous_server.limits import INCARNATIONS_PER_STREAM_MAX, SLICE_LEASES
 
 
 class Stream:
@@ -51,10 +53,13 @@ class Leases:
                 self._orphans[incarnation] = (now + LEASE_S, gone.sidecar)
 
     def take(self, stream: StreamId, incarnation: int) -> None:
-        """``stream`` speaks for the incarnation from now on."""
+        """``stream`` speaks for the incarnation from now on. Raises :class:`MalformedMessage` where
+        it speaks for too many."""
         before = self._holder.get(incarnation)
         if before == stream:
             return
+        if len(self.streams[stream].incarnations) >= INCARNATIONS_PER_STREAM_MAX:
+            raise MalformedMessage(f"more than {INCARNATIONS_PER_STREAM_MAX} processes")
         if before is not None and before in self.streams:
             self.streams[before].incarnations.discard(incarnation)
         self._orphans.pop(incarnation, None)
@@ -74,11 +79,12 @@ class Leases:
             self.streams[holder].incarnations.discard(incarnation)
 
     def lapsed(self, now: float) -> list[int]:
-        """Incarnations whose lease has run out; they are let go of."""
+        """Incarnations whose lease has run out, at most ``SLICE_LEASES``; they are let go of."""
         out = [inc for inc, (until, _) in self._orphans.items() if until <= now]
         for stream in self.streams.values():
             if stream.incarnations and stream.alive + LEASE_S <= now:
                 out += stream.incarnations
+        del out[SLICE_LEASES:]
         for incarnation in out:
             self.end(incarnation)
         return out

@@ -40,7 +40,7 @@ from rendezvous_server.core.origins import Origins
 from rendezvous_server.core.questions import Question, Questions
 from rendezvous_server.core.requests import Request, Requests
 from rendezvous_server.core.retention import Wheel
-from rendezvous_server.limits import CLOCK_SLACK_S, SLICE_EVENTS
+from rendezvous_server.limits import CLOCK_SLACK_S, SLICE_EVENTS, SLICE_LEASES
 
 
 class Core:
@@ -92,7 +92,10 @@ class Core:
         return admission
 
     def lease(self, stream: StreamId, incarnations: Iterable[int], now: float) -> None:
-        """A sign of life of a stream; it speaks for these incarnations from now on too."""
+        """A sign of life of a stream; it speaks for these incarnations from now on too.
+
+        Raises :class:`MalformedMessage` where it speaks for too many.
+        """
         self._leases.streams[stream].alive = now
         for incarnation in incarnations:
             self._leases.take(stream, incarnation)
@@ -333,7 +336,7 @@ class Core:
 
     def _forget_origins(self, now: float) -> None:
         horizon = now - RETENTION_S - CLOCK_SLACK_S
-        while self.dead:
+        for _ in range(min(len(self.dead), SLICE_LEASES * LANES)):
             key, since = next(iter(self.dead.items()))
             if since > horizon:
                 break

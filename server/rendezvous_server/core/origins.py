@@ -4,7 +4,7 @@ Applied seqs and holes are maxima, successors a union: a join, like everything e
 at ``n`` holds only while nothing from ``n`` on has been applied.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from enum import IntEnum
 
 from rendezvous_server.core.batch import Event
@@ -43,9 +43,15 @@ class Origins:
     def hold(self, key: OriginKey, held: Held) -> None:
         """Keep events until their predecessors are applied."""
         entries = self.held.setdefault(key, [])
-        if all(first != held[0] or len(events) < len(held[2]) for first, _, events in entries):
-            insort(entries, held, key=lambda entry: entry[0])
-            self.held_events += len(held[2])
+        at = bisect_left(entries, held[0], key=lambda entry: entry[0])
+        if at < len(entries) and entries[at][0] == held[0]:
+            if len(entries[at][2]) >= len(held[2]):
+                return
+            self.held_events -= len(entries[at][2])
+            entries[at] = held
+        else:
+            entries.insert(at, held)
+        self.held_events += len(held[2])
 
     def release(self, key: OriginKey) -> Held | None:
         """The next held events that can be applied now, if any."""

@@ -3,14 +3,30 @@
 import asyncio
 import io
 import pickle
+import struct
 import time
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from rendezvous_server.core import Core
 from rendezvous_server.core.snapshot import parts, restore
 from rendezvous_server.limits import SNAPSHOT_RECORDS
 from rendezvous_server.shell.logs import Log
 from rendezvous_server.shell.records import entry_of
+
+
+_SPOILT = (
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    DecodeError,
+    pickle.UnpicklingError,
+)
+"""What reading bytes that this version did not write may raise."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -20,13 +36,20 @@ class _PlainUnpickler(pickle.Unpickler):
         raise ValueError(f"a snapshot does not hold {module_name}.{global_name}")
 
 
+class Unreadable(Exception):
+    """The log holds what this version did not write, or what the disk has spoilt."""
+
+
 def recover(log: Log) -> Core:
-    """The core as the log's snapshot and records left it."""
+    """The core as the log's snapshot and records left it. Raises :class:`Unreadable`."""
     core = Core(log.id)
     index, snapshot = log.snapshot()
-    restore(core, (_PlainUnpickler(io.BytesIO(part)).load() for part in snapshot))
-    for at, record in log.read(index):
-        core.apply(at, entry_of(record))
+    try:
+        restore(core, (_PlainUnpickler(io.BytesIO(part)).load() for part in snapshot))
+        for at, record in log.read(index):
+            core.apply(at, entry_of(record))
+    except _SPOILT as exc:
+        raise Unreadable(f"after index {core.index}: {exc}") from exc
     core.recovered(time.time())
     return core
 

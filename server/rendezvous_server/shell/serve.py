@@ -9,7 +9,7 @@ from collections.abc import Callable
 import grpc
 import grpc.aio
 
-from rendezvous_api.errors import BadConfig
+from rendezvous_api.errors import BadConfig, Unreachable
 from rendezvous_api.ids import LogId, word
 from rendezvous_api.v1 import rendezvous_pb2_grpc as rpc
 from rendezvous_server.config import Config
@@ -22,7 +22,7 @@ from rendezvous_server.shell.logs.memory import MemoryLog
 from rendezvous_server.shell.logs.sqlite import SqliteLog
 from rendezvous_server.shell.metrics import Health, HttpPort
 from rendezvous_server.shell.queries import Queries
-from rendezvous_server.shell.recovery import keep_snapshots, recover
+from rendezvous_server.shell.recovery import Unreadable, keep_snapshots, recover
 from rendezvous_server.shell.sidecars import Sidecars
 
 _OPTIONS = (
@@ -45,10 +45,13 @@ def open_log(config: Config) -> Log:
 async def serve(config: Config, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. ``ready`` is called once, with HOST:PORT.
 
-    Raises :class:`BadConfig`.
+    Raises :class:`BadConfig`, and :class:`Unreachable` when the log fails.
     """
     log = open_log(config)
-    core = recover(log)
+    try:
+        core = recover(log)
+    except Unreadable as exc:
+        raise BadConfig("--path", config.path, f"a log that can be read ({exc})") from exc
     # State holds no cycles: let the collector leave it alone, and look seldom.
     gc.freeze()
     gc.set_threshold(50_000, 50, 1_000)
@@ -87,7 +90,7 @@ async def serve(config: Config, ready: Callable[[str], None]) -> None:
     await log.close()
     for task in (driving, keeping):
         if not task.cancelled() and (failure := task.exception()) is not None:
-            raise failure
+            raise Unreachable(f"the log: {failure}") from failure
 
 
 async def _listen(server: grpc.aio.Server, http: HttpPort, config: Config) -> str:

@@ -17,7 +17,7 @@ from rendezvous_api.channel import Status
 from rendezvous_api.errors import RemoteError
 from rendezvous_api.limits import LEASE_S, NAME_BYTES_MAX
 from rendezvous_api.v1 import rendezvous_pb2 as pb
-from rendezvous_server.limits import STREAMS_MAX
+from rendezvous_server.limits import HELLO_S, STREAMS_MAX
 from rendezvous_server.shell import outgoing
 from rendezvous_server.shell.columns import columns
 from rendezvous_server.shell.connections import Connection, Connections
@@ -53,7 +53,10 @@ class Sidecars:
     async def _connect(self, _: object, context: _Context) -> None:
         if len(self._connections) >= STREAMS_MAX:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sidecar streams")
-        first = await _next(context)
+        try:
+            first = await asyncio.wait_for(_next(context), HELLO_S)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello")
         if first is None:
             return
         try:
@@ -130,7 +133,11 @@ class Sidecars:
                 self._batch(connection, message.batch, raw)
                 await self._driver.room()
             else:
-                self._other(connection, message)
+                try:
+                    self._other(connection, message)
+                except RemoteError as exc:
+                    self._counters["refused"] += 1
+                    connection.put(outgoing.refused(0, str(exc)))
 
     def _batch(self, connection: Connection, batch: pb.Batch, raw: bytes) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import random
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from rendezvous_server.shell import recovery
 from rendezvous_server.shell.columns import columns
 from rendezvous_server.shell.logs.sqlite import SqliteLog
 from rendezvous_server.shell.records import entry_of, record_of, record_of_batch
-from rendezvous_server.shell.recovery import keep_snapshots, recover
+from rendezvous_server.shell.recovery import Unreadable, keep_snapshots, recover
 from rendezvous_testing.batches import Told, batch_of, message_of
 from rendezvous_testing.server_process import ServerProcess, SidecarEnd
 
@@ -161,9 +162,41 @@ async def test_a_snapshot_that_holds_more_than_plain_values_is_not_loaded(tmp_pa
     await log.append([b"a"])
     await log.keep_snapshot_part(1, pickle.dumps(Path("/")))
     await log.finish_snapshot(1)
-    with pytest.raises(ValueError, match="does not hold"):
+    with pytest.raises(Unreadable, match="does not hold"):
         recover(log)
     await log.close()
+
+
+async def test_a_log_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
+    path = str(tmp_path / "log.db")
+    log = SqliteLog(path)
+    await log.append([b"Bspoilt"])
+    await log.close()
+    with pytest.raises(AssertionError, match=r"--path.*a log that can be read"):
+        ServerProcess("--log", "sqlite", "--path", path)
+
+
+def test_a_log_that_fails_ends_the_server(tmp_path: Path) -> None:
+    """Nothing is acknowledged that was not made durable; the supervisor starts it again."""
+    path = tmp_path / "log.db"
+
+    async def play(server: ServerProcess) -> None:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            sidecar = SidecarEnd(channel)
+            await sidecar.hello()
+            limit = resource.RLIMIT_FSIZE
+            resource.prlimit(server.pid, limit, (200_000, 200_000))
+            with pytest.raises((grpc.aio.AioRpcError, AssertionError)):
+                for number in range(10_000):
+                    first = 100 * number + 1
+                    events = [told(seq) for seq in range(first, first + 100)]
+                    await sidecar.send(message_of(batch_of(1, (5, 2, first, events))))
+                    assert (await sidecar.read()).ack.index == number + 1
+
+    with ServerProcess("--log", "sqlite", "--path", str(path)) as server:
+        asyncio.run(play(server))
+        code, err = server.wait()
+    assert code == 1 and "rendezvous server: the log:" in err
 
 
 async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
