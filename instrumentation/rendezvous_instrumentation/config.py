@@ -53,7 +53,12 @@ class Config:
 def read(environ: Mapping[str, str]) -> Config:
     """The settings in ``environ``. Raises :class:`BadConfig` for the first that is wrong."""
     for name in environ:
-        if name.startswith("RENDEZVOUS_") and name not in NAMES and name not in _OTHERS:
+        if (
+            name.startswith("RENDEZVOUS_")
+            and name not in NAMES
+            and name not in _OTHERS
+            and not _is_of_kubernetes(name)
+        ):
             import difflib
 
             near = difflib.get_close_matches(name, NAMES, 1)
@@ -87,6 +92,12 @@ _OTHERS = frozenset(
     }
 )
 """Variables of other parts and of the launcher, which may share one environment."""
+
+
+def _is_of_kubernetes(name: str) -> bool:
+    """Whether Kubernetes has set this variable, for a Service whose name begins with ours."""
+    words = name.split("_")
+    return "PORT" in words or name.endswith("_SERVICE_HOST")
 
 
 def read_or_default(environ: Mapping[str, str]) -> Config:

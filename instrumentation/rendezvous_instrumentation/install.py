@@ -4,11 +4,16 @@ Imports nothing but ``sys`` and ``os`` itself: it runs before the application's 
 raises: a failure of ours must not stop somebody's tracing or service.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any, cast
+
+TYPE_CHECKING = False  # importing ``typing`` for it would cost more than all the rest
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 PATCHES = {
     "redis.client": "redis_sync",
@@ -78,7 +83,8 @@ class _Finder:
             spec: ModuleSpec | None = find(name, path, target)
             if spec is not None:
                 if spec.loader is not None and hasattr(spec.loader, "exec_module"):
-                    spec.loader = cast(Any, _Loader(spec.loader, name))
+                    loader: Any = _Loader(spec.loader, name)
+                    spec.loader = loader
                 return spec
         return None
 
@@ -108,9 +114,9 @@ class _Loader:
 
 def _patch(name: str, module: ModuleType) -> None:
     try:
-        from importlib import import_module
-
-        import_module(f"rendezvous_instrumentation.patches.{PATCHES[name]}").apply(module)
+        patch = f"rendezvous_instrumentation.patches.{PATCHES[name]}"
+        __import__(patch)
+        sys.modules[patch].apply(module)
     except Exception as exc:
         failures[name] = f"{type(exc).__name__}: {exc}"
         if os.environ.get("RENDEZVOUS_LOG") == "1":

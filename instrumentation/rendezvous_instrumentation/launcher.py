@@ -9,11 +9,14 @@ import argparse
 import os
 import sys
 import tempfile
+from importlib.util import find_spec
 
 from rendezvous_api.errors import BadConfig
 from rendezvous_instrumentation import config
 
 DEFAULT_SERVER = "127.0.0.1:7420"
+TEMPORARY_BYTES_MAX = 70
+"""Bytes of the folder for temporary files; in a longer one a socket's path (107) has no room."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +37,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"rendezvous-instrument: {exc}", file=sys.stderr)
         return 2
     if settings.mode != "off" and not settings.sidecar:
-        environ["RENDEZVOUS_SIDECAR"] = _start_keeper(environ)
+        if find_spec("grpc") is None or find_spec("rendezvous_sidecar") is None:
+            print(
+                "rendezvous-instrument: no sidecar is started: that needs\n"
+                "    pip install 'rendezvous-mesh[sidecar]'\n"
+                "or --sidecar with the socket of a running one",
+                file=sys.stderr,
+            )
+        else:
+            environ["RENDEZVOUS_SIDECAR"] = _start_keeper(environ)
     try:
         os.execvpe(command[0], command, environ)
     except FileNotFoundError:
@@ -80,17 +91,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start_keeper(environ: dict[str, str]) -> str:
     """Leave a keeper beside the application-to-be; the path of the socket it will serve. Forked
-    twice: an application must not find a child that it did not start."""
-    folder = tempfile.mkdtemp(prefix="rendezvous-")
+    twice: an application must not find a child that it did not start. A program of its own, with an
+    environment of its own: a tracer that runs in us would go on in a mere copy."""
+    temporary = tempfile.gettempdir()
+    if len(os.fsencode(temporary)) > TEMPORARY_BYTES_MAX:
+        temporary = "/tmp"
+    folder = tempfile.mkdtemp(prefix="rendezvous-", dir=temporary)
     socket_path = os.path.join(folder, "sidecar.sock")
-    application = os.getpid()
+    command = [sys.executable, "-P", "-m", "rendezvous_instrumentation.keeper"]
+    command += [str(os.getpid()), socket_path, environ["RENDEZVOUS_SERVER"]]
+    command += [environ.get("RENDEZVOUS_REGION", "")]
+    own = {name: value for name, value in environ.items() if name != "PYTHONPATH"}
+    own["RENDEZVOUS_MODE"] = "off"  # it is nobody's application
     child = os.fork()
     if child == 0:
-        if os.fork() == 0:
-            from rendezvous_instrumentation.keeper import keep
-
-            keep(application, socket_path, environ)
-        os._exit(0)
+        try:
+            if os.fork() == 0:
+                os.execve(command[0], command, own)
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     return socket_path
 

@@ -9,7 +9,8 @@ from functools import WRAPPER_ASSIGNMENTS
 from typing import Any
 
 _MARK = "__rendezvous__"
-_applied: list[tuple[Any, str, Any]] = []
+_applied: list[tuple[Any, str, Any, Any]] = []
+"""(owner, name, wrapper, original)"""
 
 
 def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> bool:
@@ -28,21 +29,26 @@ def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> bool:
     wrapper.__wrapped__ = original
     setattr(wrapper, _MARK, True)
     setattr(owner, name, wrapper)
-    _applied.append((owner, name, original))
+    _applied.append((owner, name, wrapper, original))
     return True
 
 
 def unwrap_all() -> None:
-    """Put every original back, the last wrapped first."""
+    """Put every original back, the last wrapped first. What another tool has wrapped since stays as
+    it is, ours within: to take it out would take the other tool's wrapper too."""
+    buried: list[tuple[Any, str, Any, Any]] = []
     while _applied:
-        owner, name, original = _applied.pop()
-        if getattr(owner.__dict__.get(name), _MARK, False):
+        owner, name, wrapper, original = _applied.pop()
+        if owner.__dict__.get(name) is wrapper:
             setattr(owner, name, original)
+        else:
+            buried.append((owner, name, wrapper, original))
+    _applied.extend(reversed(buried))
 
 
 def wrapped_names() -> list[str]:
     """What is wrapped now, for people."""
     return [
         f"{getattr(owner, '__module__', '')}.{getattr(owner, '__qualname__', owner)}.{name}"
-        for owner, name, _ in _applied
+        for owner, name, _, _ in _applied
     ]

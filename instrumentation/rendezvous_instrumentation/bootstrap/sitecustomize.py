@@ -13,13 +13,16 @@ def _install() -> None:
 
 
 def _run_hidden() -> None:
-    """Execute the next sitecustomize on the path, as if we were not there."""
+    """Execute the next sitecustomize on the path, as if we were not there. Other tools chain in the
+    same way: while the next one runs we are not on the path, so that nobody comes back to us."""
     import sys
     from importlib.machinery import PathFinder
     from os.path import abspath, dirname
 
     here = abspath(dirname(__file__))
-    path = [entry for entry in sys.path if abspath(entry or ".") != here]
+    ours = [entry for entry in sys.path if entry and abspath(entry) == here]
+    at = sys.path.index(ours[0]) if ours else 0
+    path = [entry for entry in sys.path if entry not in ours]
     spec = PathFinder.find_spec("sitecustomize", path)
     if spec is None or spec.loader is None or not hasattr(spec.loader, "exec_module"):
         return
@@ -27,7 +30,11 @@ def _run_hidden() -> None:
 
     module = module_from_spec(spec)
     sys.modules["sitecustomize"] = module
-    spec.loader.exec_module(module)
+    sys.path[:] = path
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path[at:at] = ours[:1]
 
 
 _install()
