@@ -4,7 +4,9 @@ import inspect
 from typing import Any
 
 import redis
-import redis.asyncio
+import redis.asyncio as redis_asyncio
+from redis import backoff, retry
+from redis.asyncio import retry as asyncio_retry
 
 
 async def of(result: Any) -> Any:
@@ -22,10 +24,15 @@ class Clients:
     def to(self, port: int, **options: Any) -> Any:
         """A client of the server at a loopback port."""
         options = {"decode_responses": True, **options}
-        module = redis if self.kind == "sync" else redis.asyncio
+        module: Any = redis if self.kind == "sync" else redis_asyncio
         client = module.Redis(host="127.0.0.1", port=port, **options)
         self._made.append(client)
         return client
+
+    def no_retry(self) -> Any:
+        """The option ``retry`` for none at all."""
+        kind = retry.Retry if self.kind == "sync" else asyncio_retry.Retry
+        return kind(backoff.NoBackoff(), 0)
 
     async def close(self) -> None:
         """Close them all."""

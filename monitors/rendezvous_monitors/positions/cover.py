@@ -46,7 +46,8 @@ class Lineage:
 
     def carry(self, store: StoreKey, value: int, to: StoreKey) -> int | None:
         """``value`` of ``store`` counted in epoch ``to``: the value, or -1 where ``to`` is not known
-        to have it, or ``None`` where nothing joins the two epochs."""
+        to have it, or ``None`` where nothing joins the two epochs. The value 0 is no point of any
+        history (Redis counts nothing until its first replica comes), so it never goes across."""
         reached = {store}
         shared = [store]
         while shared:
@@ -55,7 +56,7 @@ class Lineage:
                 return value
             for links in (self._after, self._before):
                 for other, fork in links.get(epoch, {}).items():
-                    if value <= fork and other not in reached:
+                    if 0 < value <= fork and other not in reached:
                         reached.add(other)
                         shared.append(other)
         return -1 if self._leads(store, to, (self._after, self._before)) else None

@@ -113,7 +113,7 @@ def _parse(answer: bytes) -> Applied | None:
         primary or _field(answer, b"master_link_status") == b"up",
         _field(answer, b"master_sync_in_progress") == b"1",
         previous,
-        fork,
+        fork if previous is not None else -1,
         not primary and _field(answer, b"slave_read_only") == b"0",
     )
 
@@ -129,7 +129,7 @@ def covers(applied: Applied, store: StoreKey, value: int, lineage: Lineage) -> C
     if (carried is None or carried < 0) and applied.previous is not None:
         before = lineage.carry(store, value, applied.previous)
         if before is not None:
-            carried = before if before <= applied.fork else -1
+            carried = before if 0 < before <= applied.fork else -1
     if carried is None:
         # A replica that never reached its primary has an id of its own: it may belong to ``store``.
         return Cover.UNRELATED if applied.linked else Cover.UNKNOWN

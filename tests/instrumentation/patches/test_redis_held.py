@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rendezvous_testing.inside import Start
+from rendezvous_testing.inside import Inside, Start
 from rendezvous_testing.redis_clients import Clients
 from rendezvous_testing.replicated import Replicated, eventually, replicated
 
@@ -45,6 +45,11 @@ async def aio() -> AsyncIterator[Clients]:
 READS = 6
 
 
+async def held(us: Inside, reads: int) -> None:
+    """Wait until that many reads are held."""
+    await asyncio.to_thread(eventually, lambda: us.us.held == reads)
+
+
 async def test_reads_held_for_one_node_share_one_question(
     start: Start, pair: Replicated, aio: Clients
 ) -> None:
@@ -55,8 +60,7 @@ async def test_reads_held_for_one_node_share_one_question(
         pair.link.cut()
         await primary.mset({f"k{n}": str(n) for n in range(READS)})
         reading = asyncio.gather(*(replica.get(f"k{n}") for n in range(READS)))
-        while us.us.held < READS:
-            await asyncio.sleep(0.001)
+        await held(us, READS)
         pair.questions_at_replica()
         await asyncio.sleep(0.1)
         polled = pair.questions_at_replica()
@@ -98,8 +102,7 @@ async def test_synchronous_and_asyncio_reads_are_held_together(
         primary.set("mixed", "text")
         reads = [asyncio.to_thread(slow.get, "mixed"), quick.get("mixed")]
         reading = asyncio.gather(*reads)
-        while us.us.held < 2:
-            await asyncio.sleep(0.001)
+        await held(us, 2)
         pair.link.heal()
         assert await reading == ["text", "text"]
     assert us.verdicts() == {"waited": 2}
@@ -114,12 +117,11 @@ async def test_a_bulkhead_of_half_the_pool_lets_the_others_pass(
     with us.request():
         pair.link.cut()
         await primary.set("narrow", "text")
-        held = [asyncio.create_task(replica.get("narrow")) for _ in range(2)]
-        while us.us.held < 2:
-            await asyncio.sleep(0.001)
+        reading = [asyncio.create_task(replica.get("narrow")) for _ in range(2)]
+        await held(us, 2)
         assert await replica.get("narrow") is None
         pair.link.heal()
-        assert await asyncio.gather(*held) == ["text", "text"]
+        assert await asyncio.gather(*reading) == ["text", "text"]
     assert us.verdicts() == {"waited": 2, "unprotected{bulkhead}": 1}
 
 
@@ -133,8 +135,7 @@ async def test_a_cancelled_read_leaves_its_connection_and_its_place_in_order(
         pair.link.cut()
         await primary.set("cancelled", "text")
         first, second = (asyncio.create_task(replica.get("cancelled")) for _ in range(2))
-        while us.us.held < 2:
-            await asyncio.sleep(0.001)
+        await held(us, 2)
         first.cancel()  # the one that leads
         with pytest.raises(asyncio.CancelledError):
             await first
