@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -140,7 +141,8 @@ class _Context:
 
     async def write(self, message: Any) -> Any:
         if not self._started:
-            await self.send_initial_metadata(())
+            with suppress(Exception):  # the client is gone: the library's own sending tells
+                await self.send_initial_metadata(())
         return await self._real.write(message)
 
     def complete(self) -> None:
@@ -211,7 +213,8 @@ def _async_stream(behavior: Any, incoming: _Incoming) -> Any:
         try:
             async for response in responses:
                 if ours.unstarted:
-                    await ours.send_initial_metadata(())
+                    with suppress(Exception):
+                        await ours.send_initial_metadata(())
                 yield response
         finally:
             await responses.aclose()
@@ -226,7 +229,8 @@ def _stream(behavior: Any, incoming: _Incoming) -> Any:
         try:
             for response in behavior(request, ours.shown):
                 if ours.unstarted:
-                    ours.send_initial_metadata(())
+                    with suppress(Exception):
+                        ours.send_initial_metadata(())
                 yield response
         finally:
             ours.complete()

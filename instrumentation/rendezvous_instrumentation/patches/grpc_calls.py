@@ -118,7 +118,7 @@ class Rpc:
     def first_message(self, initial: Any) -> None:
         """A message of the response is here, its end is not. What the callee knew is in its initial
         metadata; what it goes on to do is known at the end."""
-        if self.done or self._streaming:
+        if self.done or self._streaming or initial is None:
             return
         self._streaming = True
         try:
@@ -140,7 +140,7 @@ class Rpc:
         try:
             texts = values_of(trailing, KEY)
             if texts:
-                for context in map(decoded, texts):  # a proxy may have handed on others' too
+                for context in map(decoded, texts[:-1]):  # a proxy's, handed on
                     if context is not None:
                         call.scope.cell.merge(context)
                 call.answered(texts[-1])

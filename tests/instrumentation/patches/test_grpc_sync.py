@@ -371,9 +371,11 @@ def test_servers_of_this_process_pool_and_non_blocking_handlers() -> None:
 
 
 def test_too_many_calls_are_refused_and_closed() -> None:
+    entered = threading.Event()
     release = threading.Event()
 
     def handler(sent: bytes, _: Any) -> bytes:
+        entered.set()
         release.wait(10)
         return sent
 
@@ -384,9 +386,9 @@ def test_too_many_calls_are_refused_and_closed() -> None:
     server.start()
     with connect(f"127.0.0.1:{port}") as channel, request() as scope:
         first = channel.unary_unary("/t.T/M").future(b"x")
+        assert entered.wait(10)
         with pytest.raises(grpc.RpcError) as error:
-            while True:  # until the first one has its place
-                channel.unary_unary("/t.T/M")(b"x", timeout=5)
+            channel.unary_unary("/t.T/M")(b"x")
         call: Any = error.value
         assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         release.set()
