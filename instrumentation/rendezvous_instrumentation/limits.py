@@ -24,6 +24,12 @@ RECONNECT_S_MAX: Final = 2.0
 ACK_PAUSE_S: Final = 0.005
 """Seconds for which acks are left to gather in the socket while no answer is awaited."""
 
+FLUSH_S: Final = 0.002
+"""Seconds between two sends of events by the application's own calls."""
+
+ACTIVE_S: Final = 0.005
+"""Seconds after which the channel's thread sends what is left, while there are new events."""
+
 PEERS_MAX: Final = 4_096
 """Peers remembered as speaking Rendezvous; beyond it all are forgotten and learnt again."""
 

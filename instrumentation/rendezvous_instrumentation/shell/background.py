@@ -52,7 +52,7 @@ def close(us: Process, cell: Cell, bid: Bid) -> None:
     own = us.outbox.origins[cell.lane]
     frontier = close_frontier(known, own, unregistered=bool(cell.unregistered))
     us.event(cell, bid, Close(frontier, us.config.region))
-    us.link.flush()  # somebody may be waiting for it
+    us.link.flush()
 
 
 def scope_in_use(scope: Scope) -> Process:

@@ -116,8 +116,8 @@ def begin(host: str, peer: str) -> Call | None:
 
 
 def encoded(us: Process, context: Context, scope: Scope) -> str:
-    """A context as text that may leave the process: the events that it names have been sent. Stores
-    whose position no event covers are kept to the last."""
+    """A context as text that leaves the process, with the events that it names if sending is due.
+    Stores whose position no event covers are kept to the last."""
     us.link.flush()
     unregistered = scope.cell.unregistered
     return codec.encode(context, keep=frozenset(unregistered) if unregistered else frozenset())

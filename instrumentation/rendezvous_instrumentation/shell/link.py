@@ -1,11 +1,11 @@
 """The channel to the sidecar: inline sends from whoever has an event, one thread for the rest.
 
-An event goes out in the call that reports it, by one non-blocking send, unless others are not yet
-acknowledged: then it waits for company until an ack comes, a branch closes, or a context is cut
-(Nagle's rule). Whoever lets a context out flushes first, so that every event that the context names
-is in the sidecar's socket before the context has left the process; one that no context names can
-be missed by nobody. The thread connects, reads acks and answers, sends what could not be sent
-inline, and reconnects.
+An event goes out in the call that reports it, or with the next context that leaves, by one
+non-blocking send; but at most every ``FLUSH_S``, since each send wakes the sidecar, which on a busy
+machine takes the application's core. What is left behind goes with the next one or is sent by the
+thread within ``ACTIVE_S``, and always before a question. Should the process die in between, whoever
+holds a context that names the lost events is told ``lost_tail``, as for anything that died unsent.
+The thread connects, reads acks and answers, sends what could not be sent inline, and reconnects.
 
 ``_socket`` and ``_thread`` directly: nothing that an application may monkey-patch, and no import that
 it would feel.
@@ -30,11 +30,19 @@ from rendezvous_api import channel
 from rendezvous_api.errors import MalformedMessage
 from rendezvous_api.limits import PACKET_BYTES_MAX
 from rendezvous_instrumentation.core.outbox import Outbox
-from rendezvous_instrumentation.limits import ACK_PAUSE_S, RECONNECT_S_MAX, RECONNECT_S_MIN
+from rendezvous_instrumentation.limits import (
+    ACK_PAUSE_S,
+    ACTIVE_S,
+    FLUSH_S,
+    RECONNECT_S_MAX,
+    RECONNECT_S_MIN,
+)
 from rendezvous_instrumentation.shell.stats import Stats
 
 _READ_BYTES = 65_536
 _TICK_S = 0.5
+_QUIET_ROUNDS = 10
+"""Rounds of the thread without a new event until it waits in ``recv`` for long again."""
 
 
 class Link:
@@ -61,26 +69,29 @@ class Link:
         self._started = False
         self._stopped = False
         self._asked = 0
+        self._events = 0
+        self._sent_at = 0.0
+        self._ticked_at = 0.0
         self._hurry = allocate_lock()
         self._hurry.acquire()
 
     def event(self, lane: int, kind: int, rid: bytes, bid: int, body: bytes) -> int:
-        """Number an event and queue it, or send it where nothing is under way; its seq, or 0
-        (refused)."""
+        """Number an event and queue it, and send it if sending is due; its seq, or 0 (refused)."""
         with self._lock:
-            outbox = self._outbox
-            seq = outbox.append(lane, kind, rid, bid, body)
-            if outbox.size == 1 and seq and self._socket is not None:
-                self._send_some(self._socket)
+            seq = self._outbox.append(lane, kind, rid, bid, body)
+            self._events += 1
+            sock = self._socket
+            if sock is not None and time.monotonic() - self._sent_at >= FLUSH_S:
+                self._send_some(sock)
         if not self._started:
             self._start()
         return seq
 
-    def flush(self) -> None:
-        """Send what is queued, as far as the socket takes it at once: before a context leaves."""
-        if self._outbox.waiting and self._socket is not None:
+    def flush(self, *, now: bool = False) -> None:
+        """Send what is queued, if sending is due (or ``now``) and as far as the socket takes it."""
+        if self._outbox.waiting and (now or time.monotonic() - self._sent_at >= FLUSH_S):
             with self._lock:
-                if self._outbox.waiting and self._socket is not None:
+                if self._socket is not None:
                     self._send_some(self._socket)
 
     def ask(self, message: channel.Ask) -> bool:
@@ -108,6 +119,9 @@ class Link:
 
     def _send_some(self, sock: raw_socket) -> bool:
         raw = self._outbox.take(PACKET_BYTES_MAX)
+        if not raw:
+            return False
+        self._sent_at = time.monotonic()
         if self._try_send(sock, channel.EVENTS_PREFIX + raw):
             return True
         self._outbox.put_back(raw)
@@ -148,8 +162,7 @@ class Link:
         try:
             sock.connect(self.path)
             sock.send(channel.encode(self._hello), MSG_NOSIGNAL)
-            # Not settimeout(): with it CPython polls before every send, MSG_DONTWAIT or not.
-            sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack("ll", 0, int(_TICK_S * 1e6)))
+            _wait_in_recv(sock, _TICK_S)
         except OSError:
             sock.close()
             return False
@@ -166,7 +179,13 @@ class Link:
 
     def _read_until_lost(self) -> None:
         sock = self._socket
+        events, quiet, active = self._events, 0, False
         while sock is not None and not self._stopped:
+            quiet = quiet + 1 if events == self._events else 0
+            events = self._events
+            if active is not (quiet < _QUIET_ROUNDS):
+                active = not active
+                _wait_in_recv(sock, ACTIVE_S if active else _TICK_S)
             with self._lock:
                 for _ in range(64):
                     if not self._outbox.waiting or not self._send_some(sock):
@@ -214,10 +233,20 @@ class Link:
             self._stats.count("failed")
 
     def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._ticked_at < _TICK_S * 0.9:
+            return
+        self._ticked_at = now
         try:
             self._on_tick()
         except Exception:
             self._stats.count("failed")
+
+
+def _wait_in_recv(sock: raw_socket, seconds: float) -> None:
+    """How long ``recv`` waits. Not settimeout(): with it CPython polls before every send,
+    MSG_DONTWAIT or not."""
+    sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack("ll", 0, int(seconds * 1e6)))
 
 
 def identity() -> tuple[int, bytes]:

@@ -191,7 +191,7 @@ class Process:
 
     def finish(self) -> None:
         """At exit: the last events and statistics; never waits for anybody."""
-        self.link.flush()
+        self.link.flush(now=True)
         if self.config.stats_dir:
             self.stats.write(self.config.stats_dir)
 
