@@ -11,7 +11,7 @@ from typing import Any
 
 from rendezvous_api.carrier import BAGGAGE, without_member
 from rendezvous_instrumentation.shell import http
-from rendezvous_instrumentation.shell.entries import Entry, merged_baggage
+from rendezvous_instrumentation.shell.entries import Entry, enter_http, merged_baggage
 from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
 
@@ -92,32 +92,38 @@ async def _run(run: Any, scope: Any, receive: Any, send: Any) -> Any:
 def _enter(scope: Any) -> Entry | None:
     """Adopt the request, and show what lies below our current context first in the baggage."""
     try:
-        headers = scope["headers"]
         scope[_ENTERED] = True
-        entry = http.enter_with(lambda name: http.decode_latin(headers, name.encode()))
+        headers = scope["headers"]
+        baggage: list[str] = []
+        plain: list[str] = []
+        trace: str | None = None
+        for name, value in headers:  # names are lower-case, says ASGI
+            if name == _BAGGAGE:
+                baggage.append(value.decode("latin-1"))
+            elif name == _HEADER:
+                plain.append(value.decode("latin-1"))
+            elif name == b"traceparent":
+                trace = value.decode("latin-1")
+        entry = enter_http(baggage, plain, trace)
         if entry.carried:
-            scope["headers"] = _rewritten(headers, entry)
+            scope["headers"] = _rewritten(headers, entry, baggage)
         return entry
     except Exception:
         process().stats.count("failed")
         return None
 
 
-def _rewritten(headers: Any, entry: Entry) -> list[Any]:
+def _rewritten(headers: Any, entry: Entry, baggage: list[str]) -> list[Any]:
+    """``headers`` with our member first in the first baggage header, and in no other."""
+    if not baggage:
+        return [*headers, (_BAGGAGE, merged_baggage("", entry).encode("latin-1"))]
+    texts = iter([merged_baggage(baggage[0], entry), *(without_member(b) for b in baggage[1:])])
     rewritten: list[Any] = []
-    done = False
     for pair in headers:
-        name, value = pair
-        if name.lower() != _BAGGAGE:
+        if pair[0] != _BAGGAGE:
             rewritten.append(pair)
-            continue
-        text = value.decode("latin-1")
-        text = without_member(text) if done else merged_baggage(text, entry)
-        done = True
-        if text:
-            rewritten.append((name, text.encode("latin-1")))
-    if not done:
-        rewritten.append((_BAGGAGE, merged_baggage("", entry).encode("latin-1")))
+        elif text := next(texts):
+            rewritten.append((_BAGGAGE, text.encode("latin-1")))
     return rewritten
 
 

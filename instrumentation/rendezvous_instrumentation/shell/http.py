@@ -1,7 +1,6 @@
 """HTTP carriers: where our context stands among a request's headers."""
 
 from collections.abc import Callable, MutableMapping
-from typing import Any
 
 from rendezvous_api import codec
 from rendezvous_api.carrier import BAGGAGE, KEY, members_in, with_member, without_member
@@ -60,8 +59,3 @@ def enter_with(get_all: Callable[[str], list[str]]) -> Entry:
     texts += get_all(HEADER)
     traces = get_all("traceparent") if not texts else []
     return enter(texts, traces[0] if traces else None)
-
-
-def decode_latin(pairs: Any, name: bytes) -> list[str]:
-    """All values of ``name`` (lower-case) among ASGI's pairs of bytes."""
-    return [value.decode("latin-1") for key, value in pairs if key.lower() == name]

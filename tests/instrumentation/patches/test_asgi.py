@@ -132,6 +132,15 @@ def test_any_application_under_uvicorn_is_entered(bare: Service, caller: Caller)
     assert context.flags & Flags.CONTINUES  # it did not say how long its body is
 
 
+def test_an_application_under_gunicorns_own_asgi_worker_is_entered(
+    serve: Serve, caller: Caller
+) -> None:
+    command = [str(BIN / "gunicorn"), "--worker-class", "asgi", "--bind", "127.0.0.1:{port}"]
+    reply = serve("gunicorn-asgi", [*command, "asgi_apps:app"]).get("/plain", {"rdv": caller.text})
+    assert context_of(reply).positions == {STORE: 7}
+    assert reply.report["bid"] == caller.bid
+
+
 def test_a_body_of_the_promised_length_is_complete(bare: Service, caller: Caller) -> None:
     context = context_of(bare.get("/length", {"rdv": caller.text}))
     assert not context.flags & Flags.CONTINUES
