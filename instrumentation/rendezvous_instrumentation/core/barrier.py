@@ -167,7 +167,7 @@ def read_barrier(
         assert isinstance(reply, Resolution)
         budget_s -= reply.seconds
         resolved = reply.answer
-        if reply.status is not Status.ANSWERED:
+        if reply.status is not Status.ANSWERED or resolved is None:
             if reply.breaker_open:
                 doubt = Reason.BREAKER
             elif reply.status is not None:

@@ -86,6 +86,8 @@ def reply_of(text: str) -> Reply:
         return Waited(float(rest))
     if word == "breaker":
         return Resolution(None, None, breaker_open=True)
+    if word == "unreadable":
+        return Resolution(Status.ANSWERED, None)
     if word == "silence":
         return Resolution(None, None, seconds=float(rest or 0))
     if word in KNOWN:
@@ -293,6 +295,10 @@ SCENARIOS = {
         resolve within 5 -> breaker
         ask and read -> A:10
         unprotected{breaker}""",
+    "an answer that nobody can read is none": """
+        cell x9
+        resolve within 5 -> unreadable
+        unprotected{unreachable}""",
     "a tail that died with its process": """
         cell x9
         resolve within 5 -> lost_tail
