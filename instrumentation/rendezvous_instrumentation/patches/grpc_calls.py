@@ -64,12 +64,12 @@ def retries(target: str, options: Any) -> None:
 
 def located(target: str) -> tuple[tuple[str, ...], str]:
     """The hosts of a gRPC target, and what identifies who answers there."""
-    known = _targets.get(target)
-    if known is None:
+    found = _targets.get(target)
+    if found is None:
         if len(_targets) >= _TARGETS_MAX:
             _targets.clear()
-        known = _targets[target] = _locate(target)
-    return known
+        found = _targets[target] = _locate(target)
+    return found
 
 
 def _locate(target: str) -> tuple[tuple[str, ...], str]:

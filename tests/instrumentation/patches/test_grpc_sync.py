@@ -395,3 +395,30 @@ def test_too_many_calls_are_refused_and_closed() -> None:
         assert first.result() == b"x"
         assert len(scope.cell.unresolved) == 1
     server.stop(0).wait()
+
+
+def test_a_server_that_goes_away_leaves_the_branch_unresolved() -> None:
+    entered = threading.Event()
+    release = threading.Event()
+
+    def handler(sent: bytes, _: Any) -> bytes:
+        entered.set()
+        release.wait(10)
+        return sent
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    methods: dict[str, Any] = {"M": grpc.unary_unary_rpc_method_handler(handler)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with connect(f"127.0.0.1:{port}") as channel, request() as scope:
+        future = channel.unary_unary("/t.T/M").future(b"x")
+        assert entered.wait(10)
+        stopped = server.stop(0)
+        with pytest.raises(grpc.RpcError) as error:
+            future.result()
+        call: Any = error.value
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+        assert len(scope.cell.unresolved) == 1
+        release.set()
+        stopped.wait()
