@@ -185,6 +185,15 @@ class FakeServer(SidecarsServicer):
                 pass
         return []
 
+    def _follower(self, incarnation: int, lane: int, after: int) -> tuple[int, int]:
+        """Who goes on right after ``after``: a successor that has everything up to there, else a
+        new one. With the seq that it follows."""
+        for (successor, its_lane), (origin, start) in self.follows.items():
+            reached = start + len(self.applied.get((successor, its_lane), []))
+            if (origin, its_lane) == (incarnation, lane) and start <= after <= reached:
+                return start, successor
+        return after, (word_value(self.log) + (len(self.follows) + 1) * 2**32) % 2**64
+
     def _apply(self, batch: pb.Batch) -> list[pb.ToSidecar]:
         if self.refuse:
             return [pb.ToSidecar(refused=pb.Refused(batch=batch.number, reason="told to"))]
@@ -197,18 +206,18 @@ class FakeServer(SidecarsServicer):
             key, first = (run.incarnation, run.lane), run.first
             applied = self.applied.get(key, [])
             if first > len(applied) + 1:
-                successor = (word_value(self.log) + (len(self.follows) + 1) * 2**32) % 2**64
+                after, successor = self._follower(run.incarnation, run.lane, first - 1)
                 replies.append(
                     pb.ToSidecar(
                         successor=pb.Successor(
                             incarnation=run.incarnation,
                             lane=run.lane,
-                            after=first - 1,
+                            after=after,
                             successor=successor,
                         )
                     )
                 )
-                self.follows[successor, run.lane] = (run.incarnation, first - 1)
+                self.follows[successor, run.lane] = (run.incarnation, after)
                 continue
             self.applied[key] = applied[: first - 1] + values + applied[first - 1 + len(values) :]
             ack.incarnations.append(run.incarnation)

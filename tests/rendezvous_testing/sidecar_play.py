@@ -40,9 +40,9 @@ STORE = StoreKey("rAAAAAAAAAAA")
 class Play:
     """One agent, its clock, and everything that it has sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, linger_s: float = 0.0) -> None:
         self.now = 100.0
-        self.agent = Agent(sidecar=0x51DE, region="eu", now=self.now)
+        self.agent = Agent(sidecar=0x51DE, region="eu", now=self.now, linger_s=linger_s)
         self.batches: list[pb.Batch] = []
 
     def do(self, step: Step) -> list[str]:

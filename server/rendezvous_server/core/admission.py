@@ -96,9 +96,9 @@ class Admissions:
         lacks: list[Lack] = []
         holed: list[tuple[OriginKey, int]] = []
         for key, after in lacking.items():
-            known = origins.successor(key, after)
+            known = self._follower(key, after)
             if known is not None:
-                send.append(Succeeded(stream_id, key, after, known))
+                send.append(Succeeded(stream_id, key, *known))
             elif (key, after) not in self.asked:
                 self.asked.add((key, after))
                 lacks.append(Lack(key, after))
@@ -106,6 +106,13 @@ class Admissions:
                     holed.append((key, self.reached(key) + 1))
         holes = (Holed(now, tuple(holed)),) if holed else ()
         return Admission(entry, holes, tuple(lacks), tuple(send))
+
+    def _follower(self, key: OriginKey, after: int) -> tuple[int, OriginKey] | None:
+        """The successor, with the seq that it follows, that can go on right after ``after``."""
+        for start, successor in reversed(self._origins.successors.get(key, ())):
+            if start <= after <= start + self.reached(successor):
+                return start, successor
+        return None
 
     def _remember(self, batch: Batch) -> None:
         self._recent.append(batch)

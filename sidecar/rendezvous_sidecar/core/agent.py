@@ -61,9 +61,12 @@ class _Channel:
 class Agent:
     """``step`` is the whole interface, beside :meth:`due` and what there is to observe."""
 
-    def __init__(self, sidecar: int, region: str, now: float) -> None:
+    def __init__(
+        self, sidecar: int, region: str, now: float, linger_s: float = limits.LINGER_S
+    ) -> None:
         """``sidecar``: 64 random bits, drawn once per sidecar process. ``now``: seconds of any
-        clock that only grows; the same one in every ``step``."""
+        clock that only grows; the same one in every ``step``.
+        ``linger_s``: how long events wait for company."""
         self._desk = Desk()
         self.counts = self._desk.counts
         self.held = 0
@@ -76,7 +79,9 @@ class Agent:
         self._channels: dict[int, _Channel] = {}
         self._sources: dict[int, Source] = {}
         self._routes: dict[tuple[int, int], tuple[Source, Lane]] = {}
-        self._outgoing = Outgoing()
+        self._outgoing = Outgoing(linger_s)
+        self._log = ""
+        """The log of the last server that welcomed a stream."""
         self._questions = Questions(self._desk, now)
         self._lineages = KnownLineages()
         self._owing: dict[Source, float] = {}
@@ -123,6 +128,9 @@ class Agent:
             dues.append(self._opened_at + limits.WELCOME_WAIT_S)
         if self.connected and self._sources:
             dues.append(self._lease_due)
+        lingering = self._outgoing.due()
+        if lingering is not None and self.connected:
+            dues.append(lingering)
         waiting_since = self._outgoing.waiting_since()
         if waiting_since is not None:
             dues.append(waiting_since + limits.ACK_WAIT_S)
@@ -370,6 +378,12 @@ class Agent:
             )
             return
         self.counts[Count.STREAMS_WELCOMED] += 1
+        if welcome.log != self._log:
+            self._log = welcome.log
+            for source in self._sources.values():
+                for lane in source.lanes.values():
+                    lane.start_anew()
+                    self._reroute(source, lane)
         self._desk.connected = True
         self._lease_s = limits.LEASE_RENEWAL_S
         if welcome.lease_ms:
@@ -424,13 +438,18 @@ class Agent:
         if not lane.succeed(successor.incarnation, successor.after, successor.successor):
             self._break(lane, f"the server wants what follows {successor.after}, freed long ago")
             return
-        self._routes[successor.successor, lane.number] = (source, lane)
-        lane.known_as.add(successor.successor)
-        for name in lane.known_as.difference(lane.names):
-            lane.known_as.remove(name)
-            del self._routes[name, lane.number]
+        self._reroute(source, lane)
         self._outgoing.settle(lane)
         self._outgoing.ready(lane)
+
+    def _reroute(self, source: Source, lane: Lane) -> None:
+        """Hand the acks of all names that the lane has now to it, and of no other."""
+        names = set(lane.names)
+        for name in names - lane.known_as:
+            self._routes[name, lane.number] = (source, lane)
+        for name in lane.known_as - names:
+            del self._routes[name, lane.number]
+        lane.known_as = names
 
     def _on_refused(self, refused: pb.Refused) -> None:
         self.counts[Count.BATCHES_REFUSED] += 1
@@ -456,7 +475,8 @@ class Agent:
     def _pump(self, now: float) -> None:
         if self._desk.stream is None or not self.connected:
             return
-        while (batch := self._outgoing.next_batch(now)) is not None:
+        hurry = bool(len(self._questions))
+        while (batch := self._outgoing.next_batch(now, hurry=hurry)) is not None:
             self.counts[Count.BATCHES_SENT] += 1
             self._desk.out.append(Send(self._desk.stream, pb.FromSidecar(batch=batch)))
 

@@ -174,16 +174,23 @@ class Lane:
         start, end = segment.base + after, segment.end
         if end is not None and start >= end:
             return True  # what follows has a successor already
-        if start < segment.acked or start > self.received:
+        if start > self.received or (start < segment.acked and at > 0):
             return False
-        follower = Segment(successor, start, start, end)
-        if start == segment.acked and at == 0:
+        # Below what is acknowledged: the server has those, and names whom the rest belongs to.
+        follower = Segment(successor, start, max(start, segment.acked), end)
+        if start <= segment.acked and at == 0:
             self._segments[0] = follower
         else:
             segment.end = start
             self._segments.insert(at + 1, follower)
         self.sent = max(self.acked, min(self.sent, start))
         return True
+
+    def start_anew(self) -> None:
+        """Forget successors: a server with another log knows the lane, if at all, by its own name,
+        and only a server that has said ``S follows X:n`` may be sent S."""
+        self._segments = [Segment(self.owner, 0, self.acked)]
+        self.rewind()
 
     def rewind(self) -> None:
         """Send everything held once more: the stream that carried it is gone."""

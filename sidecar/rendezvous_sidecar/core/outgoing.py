@@ -1,7 +1,8 @@
 """Batches: which lanes have something to send, and what the server has not acknowledged.
 
-One batch is in flight; further ones follow only if they are full, so that a quiet sidecar sends
-little and a busy one sends much at once.
+One batch is in flight; further ones follow only if they are full. One that is not full waits a
+little for company, unless somebody waits for its events. So a quiet sidecar sends little and a busy
+one sends much at once.
 """
 
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ class _InFlight:
 class Outgoing:
     """The lanes' way into batches and out of memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, linger_s: float) -> None:
+        self._linger_s = linger_s
         self._ready: dict[Lane, None] = {}
         self._in_flight: dict[int, _InFlight] = {}
         self._numbered = 0
+        self._lingers_since: float | None = None
 
     @property
     def in_flight(self) -> int:
@@ -51,14 +54,23 @@ class Outgoing:
         """The stream is gone: nothing is in flight any more."""
         self._in_flight.clear()
 
-    def next_batch(self, now: float) -> pb.Batch | None:
-        """The next batch, if one is to be sent now."""
-        if (
-            not self._ready
-            or len(self._in_flight) >= BATCHES_IN_FLIGHT_MAX
-            or (self._in_flight and not self._fills_a_batch())
-        ):
+    def due(self) -> float | None:
+        """When the batch that waits for company is to be sent, unless something is in flight."""
+        if self._lingers_since is None or self._in_flight:
             return None
+        return self._lingers_since + self._linger_s
+
+    def next_batch(self, now: float, *, hurry: bool) -> pb.Batch | None:
+        """The next batch, if one is to be sent now. ``hurry``: somebody waits for its events."""
+        if not self._ready or len(self._in_flight) >= BATCHES_IN_FLIGHT_MAX:
+            return None
+        if not self._fills_a_batch():
+            if self._lingers_since is None:
+                self._lingers_since = now
+            lingers = now < self._lingers_since + self._linger_s and not hurry
+            if self._in_flight or lingers:
+                return None
+        self._lingers_since = None
         runs, marks = self._next_runs()
         if not runs:
             return None

@@ -275,3 +275,16 @@ def test_a_second_incarnation_on_one_channel_ends_it(play: Play) -> None:
     play.process(1, 0xA)
     hello = channel.encode(Hello(Incarnation(word(0xB)), 7, "svc", "eu"))
     assert play.packet(1, hello) == ["close p1"]
+
+
+def test_events_wait_a_little_for_company_unless_somebody_asks() -> None:
+    play = Play(linger_s=0.02)
+    play.up(1)
+    play.process(1, 0xA)
+    assert play.writes(1, 1, 1) == []
+    assert play.writes(1, 2, 2) == []
+    assert play.after(0.021) == ["> s1 batch 1: a/0 1-2"]
+    play.acks(1, 0xA, 2, index=1)
+    play.after(1)
+    assert play.writes(1, 3, 3) == []
+    assert "> s1 batch 2: a/0 3-3" in play.asks(1, 1, 0xA, 3)

@@ -42,7 +42,7 @@ def test_a_process_that_comes_back_hears_of_every_log_that_holds_its_events(play
     assert play.process(2, 0xA) == ["> p2 acked 0:8 in A:3, 0:10 in B:1"]
 
 
-def test_two_failovers_make_a_chain(play: Play) -> None:
+def test_another_log_is_sent_the_lanes_own_numbers(play: Play) -> None:
     play.writes(1, 9, 11)
     play.up(2, LOG_B)
     play.succeeds(2, 0xA, after=8, successor=0x5)
@@ -50,8 +50,8 @@ def test_two_failovers_make_a_chain(play: Play) -> None:
     play.down(2)
     play.after(1)
     play.writes(1, 12, 12)
-    assert play.up(3, LOG_C) == ["> s3 hello", "> s3 lease a 5", "> s3 batch 4: 5/0 3-4"]
-    assert play.succeeds(3, 0x5, after=2, successor=0x7) == ["> s3 batch 5: 7/0 1-2"]
+    assert play.up(3, LOG_C) == ["> s3 hello", "> s3 lease a", "> s3 batch 4: a/0 11-12"]
+    assert play.succeeds(3, 0xA, after=10, successor=0x7) == ["> s3 batch 5: 7/0 1-2"]
     assert play.acks(3, 0x7, 2, index=7, log=LOG_C) == ["> p1 acked 0:12 in C:7"]
     assert play.agent.held == 0
     play.after(1)
@@ -101,10 +101,24 @@ def test_the_end_is_told_under_all_names_that_servers_may_wait_for(play: Play) -
     assert play.acks(2, 0x5, 1, index=1, log=LOG_B) == ["> s2 ended a", "> s2 ended 5"]
 
 
-def test_a_server_that_wants_what_was_freed_makes_the_lane_give_up(play: Play) -> None:
+def test_a_server_that_is_returned_to_goes_on_with_the_successor_it_knows(play: Play) -> None:
+    play.writes(1, 9, 10)
+    play.up(2, LOG_B)
+    play.succeeds(2, 0xA, after=8, successor=0x5)
+    play.acks(2, 0x5, 1, index=1, log=LOG_B)
+    play.down(2)
+    play.up(3, LOG_C)
+    play.down(3)
+    assert play.up(4, LOG_B)[-1].endswith("a/0 10-10")
+    assert play.succeeds(4, 0xA, after=8, successor=0x5)[-1].endswith("5/0 2-2")
+    play.after(1)
+    assert play.acks(4, 0x5, 2, index=2, log=LOG_B)[-1] == "> p1 acked 0:10 in B:2"
+
+
+def test_a_server_that_wants_what_was_never_sent_makes_the_lane_give_up(play: Play) -> None:
     play.writes(1, 9, 9)
     play.up(2, LOG_B)
-    play.succeeds(2, 0xA, after=4, successor=0x5)
+    play.succeeds(2, 0xA, after=14, successor=0x5)
     assert play.agent.counts[Count.LANES_BROKEN] == 1
     assert play.agent.held == 0
     assert play.asks(1, 1, 0xA, 9) == ["> p1 answered 1 LOST_TAIL"]

@@ -68,9 +68,14 @@ def test_a_run_ends_where_a_successor_begins() -> None:
 
 
 def test_a_successor_for_what_is_not_here_is_refused() -> None:
+    assert not lane_with(3, first=10).succeed(0xA, 13, 0x5)
+
+
+def test_a_server_names_the_successor_that_has_what_was_freed() -> None:
     lane = lane_with(3, first=10)
-    assert not lane.succeed(0xA, 4, 0x5)
-    assert not lane.succeed(0xA, 13, 0x5)
+    assert lane.succeed(0xA, 4, 0x5)
+    assert taken(lane) == [(0x5, 6, 8)]
+    assert lane.acknowledge(0x5, 7, LogId(word(1)), 3) == 2
 
 
 def test_a_successor_of_a_stretch_that_has_one_is_put_between() -> None:

@@ -129,7 +129,7 @@ async def test_failover_to_the_other_server_and_back_under_successors(
     await process.write(5)
     assert await process.acknowledged() == 15
     ((second, predecessor),) = server.follows.items()
-    assert predecessor == (first[0], 5)
+    assert predecessor == (process.incarnation, 10)
     assert server.applied[second] == [11, 12, 13, 14, 15]
 
 
