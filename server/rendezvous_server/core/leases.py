@@ -36,9 +36,13 @@ class Leases:
         """Incarnation → (when it lapses, its last sidecar)."""
 
     def connect(self, stream: StreamId, sidecar: int, now: float) -> None:
-        """A stream began. It takes up what an earlier stream of the same sidecar held."""
-        self.streams[stream] = Stream(sidecar, now)
+        """A stream began. It takes up what an earlier stream of the same sidecar held, whether or
+        not that one is known to have ended yet."""
         returned = [inc for inc, (_, last) in self._orphans.items() if last == sidecar]
+        for earlier in self.streams.values():
+            if earlier.sidecar == sidecar:
+                returned += earlier.incarnations
+        self.streams[stream] = Stream(sidecar, now)
         for incarnation in returned:
             self.take(stream, incarnation)
 

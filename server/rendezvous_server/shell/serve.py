@@ -48,13 +48,15 @@ async def serve(config: Config, ready: Callable[[str], None]) -> None:
     Raises :class:`BadConfig`, and :class:`Unreachable` when the log fails.
     """
     log = open_log(config)
+    # State holds no cycles: let the collector leave it alone while it is read, and look seldom then.
+    gc.disable()
     try:
         core = recover(log)
     except Unreadable as exc:
         raise BadConfig("--path", config.path, f"a log that can be read ({exc})") from exc
-    # State holds no cycles: let the collector leave it alone, and look seldom.
     gc.freeze()
     gc.set_threshold(50_000, 50, 1_000)
+    gc.enable()
     connections = Connections()
     driver = Driver(core, log, connections.perform)
     sidecars = Sidecars(driver, connections, core.counters)

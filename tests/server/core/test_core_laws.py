@@ -238,6 +238,23 @@ def test_a_reconnect_in_time_keeps_the_lease(play: Play, sidecar: int) -> None:
     assert play.core.counters["holes"] == 0
 
 
+def test_a_reconnect_before_the_old_stream_is_known_to_have_ended_keeps_the_lease(
+    play: Play,
+) -> None:
+    play.send(1, Write(STORE, 1))
+    again = play.connect(1, stream=9)
+    play.core.disconnect(play.stream, play.now)
+    for _ in range(5):
+        play.tick(LEASE_S / 2)
+        play.core.lease(again, (), play.now)
+    assert play.core.counters["holes"] == 0
+
+
+def test_a_sidecar_speaks_for_so_many_processes_at_the_most(play: Play) -> None:
+    with pytest.raises(MalformedMessage):
+        play.core.lease(play.stream, range(5000), play.now)
+
+
 def test_a_silent_stream_loses_its_leases(play: Play) -> None:
     play.send(1, Write(STORE, 1))
     play.tick(LEASE_S + 1)
