@@ -32,6 +32,7 @@ PATCHES = {
     "uvicorn.config": "asgi",
     "grpc": "grpc_sync",
     "grpc.aio": "grpc_async",
+    "opentelemetry.instrumentation.auto_instrumentation": "otel_launcher",
     "threading": "threads",
     "concurrent.futures.thread": "threads",
 }

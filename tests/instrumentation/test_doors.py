@@ -260,9 +260,12 @@ def test_opentelemetry_and_we_both_come_in(tmp_path: Path, command: list[str]) -
     assert b"Traceback" not in done.stderr
 
 
-def test_opentelemetry_that_fails_to_start_does_not_take_us_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [[RUN, OTEL], [OTEL, RUN]])
+def test_opentelemetry_that_fails_to_start_does_not_take_us_along(
+    tmp_path: Path, command: list[str]
+) -> None:
     broken = EXPORT_NOTHING | {"OTEL_TRACES_EXPORTER": "no_such_exporter"}
-    done = run([OTEL, RUN, *python(REQUESTS)], tmp_path, **broken)
+    done = run([*command, *python(REQUESTS)], tmp_path, **broken)
     assert done.stdout == b"True\n"
 
 
