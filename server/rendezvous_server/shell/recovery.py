@@ -15,7 +15,6 @@ from rendezvous_server.limits import SNAPSHOT_RECORDS
 from rendezvous_server.shell.logs import Log
 from rendezvous_server.shell.records import entry_of
 
-
 _SPOILT = (
     ValueError,
     LookupError,
