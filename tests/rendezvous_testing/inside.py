@@ -5,7 +5,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rendezvous_api.cell import Cell
+from rendezvous_api.event import Event, decode
 from rendezvous_api.ids import Rid, text_of
+from rendezvous_api.limits import PACKET_BYTES_MAX
 from rendezvous_instrumentation import install
 from rendezvous_instrumentation.shell import calls, current, held, process
 from rendezvous_instrumentation.shell.current import SCOPE, Scope, cell_of
@@ -40,6 +42,14 @@ class Inside:
         given = {name: stats.verdicts[name] for name in ("protected", "waited")}
         given |= {f"unprotected{{{reason}}}": count for reason, count in stats.reasons.items()}
         return {name: count for name, count in given.items() if count}
+
+    def events(self) -> list[Event]:
+        """The events reported since the last call of this; only where there is no sidecar."""
+        assert not self.us.config.sidecar
+        found: list[Event] = []
+        while raw := self.us.outbox.take(PACKET_BYTES_MAX):
+            found += decode(raw)
+        return found
 
     def counted(self, name: str) -> int:
         """A counter's value."""
