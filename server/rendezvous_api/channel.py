@@ -1,6 +1,6 @@
 """The messages between a process and its sidecar: one packet of a SOCK_SEQPACKET socket each.
 
-Process to sidecar: ``Hello`` first, then ``Events`` and ``Ask``. Sidecar to process: ``Acked``,
+Process to sidecar: ``Hello`` first, then ``Events``, ``Ask`` and ``Counted``. Sidecar to process: ``Acked``,
 ``Answered`` and ``Lineages``. Pure: bytes to messages and back.
 """
 
@@ -11,7 +11,7 @@ from typing import assert_never
 from rendezvous_api.errors import MalformedContext, MalformedMessage
 from rendezvous_api.event import Lineage, split
 from rendezvous_api.ids import Incarnation, LogId, store_from, word_value
-from rendezvous_api.limits import LANES
+from rendezvous_api.limits import COUNTS_MAX, LANES
 from rendezvous_api.record import record
 
 VERSION = 1
@@ -95,16 +95,25 @@ class Lineages:
     entries: tuple[Lineage, ...]
 
 
-ToSidecar = Hello | Events | Ask
+@record
+class Counted:
+    """What a process has counted since it began, by name: a later message takes an earlier one's
+    place. Dependent reads are ``reads.`` and the verdict, unprotected ones with their reason."""
+
+    entries: tuple[tuple[str, int], ...]
+
+
+ToSidecar = Hello | Events | Ask | Counted
 ToProcess = Acked | Answered | Lineages
 
-_HELLO, _EVENTS, _ASK = 1, 2, 3
+_HELLO, _EVENTS, _ASK, _COUNTED = 1, 2, 3, 4
 _ACKED, _ANSWERED, _LINEAGES = 0x81, 0x82, 0x83
 _HELLO_HEAD = Struct("<BBI11s")
 _ASK_HEAD = Struct("<BII")
 _ACK_ENTRY = Struct("<BQ11sQ")
 _ANSWER_HEAD = Struct("<BIB")
 _LINEAGE_HEAD = Struct("<QBB")
+_COUNT_HEAD = Struct("<QB")
 EVENTS_PREFIX = bytes((_EVENTS,))
 
 
@@ -119,6 +128,10 @@ def encode(message: ToSidecar | ToProcess) -> bytes:
             head = _HELLO_HEAD.pack(_HELLO, VERSION, pid, incarnation.encode("ascii"))
             names = service.replace("\0", "") + "\0" + region
             return head + names.encode("utf-8", "replace")
+        case Counted(entries):
+            return bytes((_COUNTED,)) + b"".join(
+                _COUNT_HEAD.pack(value, len(name)) + name.encode("ascii") for name, value in entries
+            )
         case Acked(entries):
             return bytes((_ACKED,)) + b"".join(
                 _ACK_ENTRY.pack(lane, seq, log.encode("ascii"), index)
@@ -150,6 +163,8 @@ def decode_to_sidecar(packet: bytes) -> ToSidecar:
             case 3:
                 _, number, budget_ms = _ASK_HEAD.unpack_from(packet)
                 return Ask(number, budget_ms, packet[_ASK_HEAD.size :].decode("ascii"))
+            case 4:
+                return Counted(tuple(_take_counts(packet)))
             case 1:
                 return _decode_hello(packet)
             case kind:
@@ -198,6 +213,22 @@ def _take_acks(raw: bytes) -> list[tuple[int, int, LogId, int]]:
         if lane >= LANES:
             raise MalformedMessage(f"no lane {lane}")
     return entries
+
+
+def _take_counts(packet: bytes) -> list[tuple[str, int]]:
+    out: list[tuple[str, int]] = []
+    at = 1
+    while at < len(packet):
+        value, size = _COUNT_HEAD.unpack_from(packet, at)
+        at += _COUNT_HEAD.size
+        name = packet[at : at + size].decode("ascii")
+        if not name or len(name) != size or not name.replace("_", "").replace(".", "").isalnum():
+            raise MalformedMessage("a count without a plain name")
+        out.append((name, value))
+        at += size
+    if len(out) > COUNTS_MAX:
+        raise MalformedMessage(f"{len(out)} counts; {COUNTS_MAX} are allowed")
+    return out
 
 
 def _take_lineages(packet: bytes) -> list[Lineage]:

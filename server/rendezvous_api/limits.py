@@ -26,6 +26,9 @@ SIDECAR_EVENTS_MAX: Final = 200_000
 BATCH_EVENTS_MAX: Final = 1_000
 """Events in one batch from a sidecar to a server."""
 
+COUNTS_MAX: Final = 256
+"""Counters that one process may report to its sidecar; more are a malformed packet."""
+
 NAME_BYTES_MAX: Final = 255
 """Bytes of a service, region, tag or store name in an event; a longer one is cut."""
 

@@ -72,6 +72,9 @@ READ_PACKETS_MAX: Final = 64
 PROCESSES_MAX: Final = 1_000
 """Channels of one sidecar. Beyond it a new one is closed, counted."""
 
+COUNTS_KEPT_MAX: Final = 10_000
+"""Counters (service and name) kept for metrics. Beyond it new ones are left out."""
+
 BACK_OFF_MIN_S: Final = 0.05
 """Seconds of the first pause after no server could be reached."""
 

@@ -105,3 +105,11 @@ def test_the_wire_format_stays() -> None:
         ("ANSWERED", 0), ("TIMED_OUT", 1), ("LOST_TAIL", 2), ("LOST_LOG", 3), ("EXPIRED", 4),
         ("BUSY", 5), ("UNREACHABLE", 6),
     ]  # fmt: skip
+
+
+def test_counts_go_round_and_odd_names_are_refused() -> None:
+    counted = channel.Counted((("reads.waited", 3), ("reads.unprotected.lost_tail", 2**40)))
+    assert channel.decode_to_sidecar(channel.encode(counted)) == counted
+    for raw in (b"\x04" + bytes(9), channel.encode(channel.Counted((("a b", 1),)))):
+        with pytest.raises(MalformedMessage):
+            channel.decode_to_sidecar(raw)

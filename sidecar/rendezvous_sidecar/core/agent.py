@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from rendezvous_api import channel
-from rendezvous_api.channel import Ask, Hello
+from rendezvous_api.channel import Ask, Counted, Hello
 from rendezvous_api.errors import MalformedMessage, RemoteError
 from rendezvous_api.event import decode_body, split
 from rendezvous_api.ids import Incarnation, LogId, Origin, origin_of, word, word_value
@@ -84,6 +84,8 @@ class Agent:
         """The log of the last server that welcomed a stream."""
         self._questions = Questions(self._desk, now)
         self._lineages = KnownLineages()
+        self._counted: dict[tuple[str, str], int] = {}
+        """What ended processes have counted."""
         self._owing: dict[Source, float] = {}
         self._leaving: dict[Source, float] = {}
         self._left: dict[Source, None] = {}
@@ -225,6 +227,8 @@ class Agent:
             if isinstance(message, Ask):
                 _said_hello(channel_)
                 self._questions.ask(process, message, now)
+            elif isinstance(message, Counted):
+                _said_hello(channel_).counted = dict(message.entries)
             elif isinstance(message, Hello):
                 self._on_hello(process, channel_, message, now)
         except RemoteError as exc:
@@ -256,6 +260,7 @@ class Agent:
         self._leaving.pop(source, None)
         self._left.pop(source, None)
         source.process = process
+        source.service = hello.service
         channel_.source = source
         for lane in source.lanes.values():
             source.owe_all(lane)
@@ -493,13 +498,28 @@ class Agent:
             elif len(self._left) > limits.ENDED_WAITING_MAX:
                 self._forget(source)
 
+    def counted(self) -> dict[tuple[str, str], int]:
+        """What processes have counted, the ended ones too: by (service, name)."""
+        total = dict(self._counted)
+        for source in self._sources.values():
+            _add(total, source)
+        return total
+
     def _forget(self, source: Source) -> None:
+        _add(self._counted, source)
         del self._left[source]
         del self._sources[source.incarnation]
         for lane in source.lanes.values():
             self._questions.lost.pop(_origin(lane), None)
             for name in lane.known_as:
                 del self._routes[name, lane.number]
+
+
+def _add(total: dict[tuple[str, str], int], source: Source) -> None:
+    for name, value in source.counted.items():
+        key = (source.service, name)
+        if key in total or len(total) < limits.COUNTS_KEPT_MAX:
+            total[key] = total.get(key, 0) + value
 
 
 def _origin(lane: Lane) -> Origin:

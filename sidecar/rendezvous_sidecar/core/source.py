@@ -8,7 +8,16 @@ from rendezvous_sidecar.core.lane import Lane
 class Source:
     """What the sidecar knows of one incarnation, from its first Hello until its end was told."""
 
-    __slots__ = ("_acks", "acked_at", "incarnation", "lanes", "pid", "process")
+    __slots__ = (
+        "_acks",
+        "acked_at",
+        "counted",
+        "incarnation",
+        "lanes",
+        "pid",
+        "process",
+        "service",
+    )
 
     def __init__(self, incarnation: int, pid: int) -> None:
         self.incarnation = incarnation
@@ -18,6 +27,9 @@ class Source:
         self.lanes: dict[int, Lane] = {}
         self.acked_at = float("-inf")
         """When it was last sent acks."""
+        self.service = ""
+        self.counted: dict[str, int] = {}
+        """What the process last said that it has counted."""
         self._acks: dict[tuple[int, LogId], tuple[int, LogId, int]] = {}
 
     @property

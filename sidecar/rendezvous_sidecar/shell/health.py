@@ -12,15 +12,36 @@ Reply = tuple[int, str]
 """Status code and body."""
 
 
-def metrics_text(counts: dict[Count, int], gauges: dict[str, float]) -> str:
-    """Counters and gauges in Prometheus's text format."""
+def metrics_text(
+    counts: dict[Count, int],
+    gauges: dict[str, float],
+    counted: dict[tuple[str, str], int] | None = None,
+) -> str:
+    """Counters and gauges in Prometheus's text format. ``counted``: what processes have counted,
+    by (service, name); the number to watch is unprotected by dependent reads."""
     lines: list[str] = []
     for count in Count:
         name = f"{_PREFIX}_{count.value}_total"
         lines += [f"# TYPE {name} counter", f"{name} {counts.get(count, 0)}"]
     for gauge, value in gauges.items():
         lines += [f"# TYPE {_PREFIX}_{gauge} gauge", f"{_PREFIX}_{gauge} {value:g}"]
+    lines += _counted_lines(counted or {})
     return "\n".join(lines) + "\n"
+
+
+def _counted_lines(counted: dict[tuple[str, str], int]) -> list[str]:
+    reads = ["# TYPE rendezvous_dependent_reads_total counter"]
+    others = ["# TYPE rendezvous_process_total counter"]
+    for (service, name), value in sorted(counted.items()):
+        label = service.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+        kind, _, verdict = name.partition(".")
+        if kind == "reads":
+            verdict, _, reason = verdict.partition(".")
+            labels = f'service="{label}",verdict="{verdict}",reason="{reason}"'
+            reads.append(f"rendezvous_dependent_reads_total{{{labels}}} {value}")
+        else:
+            others.append(f'rendezvous_process_total{{service="{label}",what="{name}"}} {value}')
+    return reads + others
 
 
 async def serve_health(

@@ -237,7 +237,7 @@ class Sidecar:
             "messages_dropped": float(dropped),
             "strangers": float(self._strangers),
         }
-        return 200, metrics_text(agent.counts, gauges)
+        return 200, metrics_text(agent.counts, gauges, agent.counted())
 
 
 async def end_of(pid: int) -> None:

@@ -288,3 +288,15 @@ def test_events_wait_a_little_for_company_unless_somebody_asks() -> None:
     play.after(1)
     assert play.writes(1, 3, 3) == []
     assert "> s1 batch 2: a/0 3-3" in play.asks(1, 1, 0xA, 3)
+
+
+def test_what_processes_have_counted_is_summed_per_service_and_outlives_them(play: Play) -> None:
+    play.up(1)
+    for number, incarnation, waited in ((1, 0xA, 3), (2, 0xB, 4)):
+        play.process(number, incarnation)
+        play.packet(number, channel.encode(channel.Counted((("reads.waited", 1),))))
+        play.packet(number, channel.encode(channel.Counted((("reads.waited", waited),))))
+    assert play.agent.counted() == {("svc", "reads.waited"): 7}
+    play.closes(1)
+    play.after(60)
+    assert play.agent.counted() == {("svc", "reads.waited"): 7}
