@@ -52,8 +52,8 @@ class Open:
 
 @record
 class Close:
-    """A branch's work is done. ``frontier``: the ``f``, ``s``, ``x`` and ``gi`` fields (context.abnf, joined by
-    ``.``) of what it has seen beyond its own origin's earlier events; usually empty."""
+    """A branch's work is done. ``frontier``: the fields ``f``, ``s``, ``x`` and ``gi`` (context.abnf,
+    joined by ``.``) of what it has seen beyond its own origin's earlier events; usually empty."""
 
     frontier: str = ""
     region: str = ""
