@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -31,7 +31,7 @@ Went = dict[str, list[int]]
 
 
 @contextmanager
-def _request() -> Iterator[None]:
+def _request() -> Generator[None]:
     entry = enter([])
     entry.begin()
     try:

@@ -166,7 +166,7 @@ def grpc_sync() -> dict[str, Operation]:
     """One unary call of the peer."""
     import grpc
 
-    channel = grpc.insecure_channel(f"127.0.0.1:{os.environ['BENCH_GRPC']}")
+    channel: Any = grpc.insecure_channel(f"127.0.0.1:{os.environ['BENCH_GRPC']}")
     call: Any = channel.unary_unary("/bench.Bench/Echo")
     return {"grpc unary": Sync(channel, lambda: call(b"x"))}
 

@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def rows_of(operation: str) -> list[Row]:
         return [idle, Row("patched", "request", "write in a request", WRITE_US), otel]
     if operation == "aiohttp server":
         return [
-            Row("patched", "outside", "opens a request", CARRY_US),
+            Row("patched", "outside", "opens a request"),
             Row("patched", "carried", "context in, and out again", 2 * CARRY_US),
             otel,
         ]
@@ -146,7 +146,7 @@ class Worker:
 
 
 @contextmanager
-def workers(around: Surroundings) -> Iterator[dict[str, Worker]]:
+def workers(around: Surroundings) -> Generator[dict[str, Worker]]:
     """One process of each side."""
     with ExitStack() as stack:
         made: dict[str, Worker] = {}
@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     options = parser.parse_args()
     only: str = options.only
-    generations, rounds, held, starts = (1, 6, 25, 8) if options.quick else (4, 25, 100, 40)
+    generations, rounds, held, starts = (1, 6, 25, 8) if options.quick else (3, 16, 100, 40)
     before = machine()
     with surroundings() as around:
         start = starting(around.environment(), starts) if not only else None

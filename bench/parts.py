@@ -22,8 +22,9 @@ CAME = ["congo=t61rcWkgMzE", "userId=alice"]
 BATCH = 20
 SETTLE_S = 2.0
 
-Part = Callable[[], tuple[Callable[[Any], object], Callable[[], Any]]]
-"""Gives what is measured, and what makes its argument (which is not)."""
+Pair = tuple[Callable[[Any], object], Callable[[], Any]]
+"""What is measured, and what makes its argument (which is not)."""
+Part = Callable[[], Pair]
 
 
 def _in_request() -> Entry:
@@ -39,7 +40,7 @@ def _text(entry: Entry) -> str:
     return call.text
 
 
-def carry_out() -> Any:
+def carry_out() -> Pair:
     """An outgoing call begins: branch opened (event sent), context cut, encoded, put into baggage."""
     _in_request()
     users = ",".join(CAME)
@@ -52,7 +53,7 @@ def carry_out() -> Any:
     return measured, lambda: None
 
 
-def carry_back() -> Any:
+def carry_back() -> Pair:
     """A response's context comes in: decoded and merged."""
     entry = _in_request()
     text = _text(entry)
@@ -63,7 +64,7 @@ def carry_back() -> Any:
     return measured, lambda: calls.begin("localhost", PEER)
 
 
-def carry_in() -> Any:
+def carry_in() -> Pair:
     """An incoming call's context: decoded, merged, adopted (event sent), made current."""
     text = _text(_in_request())
 
@@ -75,13 +76,17 @@ def carry_in() -> Any:
     return measured, lambda: None
 
 
-def carry_reply() -> Any:
+def _reply(entry: Entry) -> object:
+    return entry.reply()
+
+
+def carry_reply() -> Pair:
     """The context for a response, and the branch closed (event sent)."""
     text = _text(_in_request())
-    return (lambda entry: entry.reply()), lambda: enter([text])
+    return _reply, lambda: enter([text])
 
 
-def note_write() -> Any:
+def note_write() -> Pair:
     """A write's position noted, and its event sent."""
     entry = _in_request()
     values = iter(range(123_456_790, 1 << 60))
@@ -89,7 +94,7 @@ def note_write() -> Any:
     return (lambda value: writes.written(STORE, value)), lambda: next(values)
 
 
-def event() -> Any:
+def event() -> Pair:
     """One event numbered, kept and sent to the sidecar."""
     entry = _in_request()
     us, cell = entry.us, entry.scope.cell
@@ -97,7 +102,7 @@ def event() -> Any:
     return (lambda bid: us.event(cell, bid, body)), us.new_bid
 
 
-def cut_and_encode() -> Any:
+def cut_and_encode() -> Pair:
     """The context cut from the cell, as text."""
     scope = _in_request().scope
     acks = process().outbox.acks
@@ -106,7 +111,7 @@ def cut_and_encode() -> Any:
     return (lambda _: codec.encode(cell.cut(bid, scope.zone, acks))), lambda: None
 
 
-def decode_and_merge() -> Any:
+def decode_and_merge() -> Pair:
     """A context's text into the cell."""
     entry = _in_request()
     text = _text(entry)

@@ -32,7 +32,8 @@ async def _unary(request: bytes, context: Any) -> bytes:
 
 class _AnyMethod(grpc.GenericRpcHandler):
     def service(self, handler_call_details: Any) -> Any:
-        return grpc.unary_unary_rpc_method_handler(_unary)
+        make: Any = grpc.unary_unary_rpc_method_handler
+        return make(_unary)
 
 
 async def live() -> None:

@@ -2,6 +2,7 @@
 ``python -c pass`` with and without our bootstrap, in turns."""
 
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pairs import Added, Side, Turn, added, median
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Times in µs, as pairs give them, and what the process's memory grew by (peak RSS, MB)."""
+    """Times in µs, as pairs give them, and what the process's memory grew by (peak RSS, MiB)."""
 
     bare_us: float
     patched_us: float
@@ -31,10 +32,10 @@ def starting(environment: dict[str, str], rounds: int) -> Starting:
     for number in range(rounds + 2):
         order = [("bare", bare), ("patched", patched)]
         for name, environ in order if number % 2 else reversed(order):
-            wall_us, cpu_us, rss_kb = _start(environ)
+            turn = _start(environ)
             if number >= 2:  # the first ones read files from the disk
-                sides[name].turns.append(Turn([wall_us], cpu_us))
-                rss[name].append(rss_kb)
+                sides[name].turns.append(turn)
+                rss[name].append(_peak_kb(environ))
     return Starting(
         median(sides["bare"].wall_us),
         median(sides["patched"].wall_us),
@@ -43,11 +44,21 @@ def starting(environment: dict[str, str], rounds: int) -> Starting:
     )
 
 
-def _start(environ: dict[str, str]) -> tuple[float, float, float]:
+def _start(environ: dict[str, str]) -> Turn:
     began = perf_counter_ns()
     child = os.posix_spawn(sys.executable, [sys.executable, "-c", "pass"], environ)
     _, status, usage = os.wait4(child, 0)
     wall_us = (perf_counter_ns() - began) / 1000
     if status:
         raise RuntimeError(f"python -c pass ended with {status}")
-    return wall_us, (usage.ru_utime + usage.ru_stime) * 1e6, usage.ru_maxrss
+    return Turn([wall_us], (usage.ru_utime + usage.ru_stime) * 1e6)
+
+
+def _peak_kb(environ: dict[str, str]) -> float:
+    """Peak RSS, as the process itself reads it: what ``wait4`` tells includes the parent's."""
+    command = [sys.executable, "-c", "print(open('/proc/self/status').read())"]
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+    for line in done.stdout.splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1])
+    raise RuntimeError("no VmHWM in /proc/self/status")

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings() -> Iterator[Surroundings]:
+def surroundings() -> Generator[Surroundings]:
     """Valkey with a replica behind the delay proxy, a peer, a metadata server and a sidecar."""
     with TemporaryDirectory(prefix="rendezvous-bench-") as name:
         folder = Path(name)

@@ -11,8 +11,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 
@@ -25,8 +26,12 @@ def _install_rendezvous() -> None:
 def _install_otel() -> None:
     from opentelemetry import trace
     from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
-    from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
-    from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient
+    from opentelemetry.instrumentation.aiohttp_server import (  # pyright: ignore[reportMissingTypeStubs]
+        AioHttpServerInstrumentor,
+    )
+    from opentelemetry.instrumentation.grpc import (  # pyright: ignore[reportMissingTypeStubs]
+        GrpcInstrumentorClient,
+    )
     from opentelemetry.instrumentation.redis import RedisInstrumentor
     from opentelemetry.instrumentation.requests import RequestsInstrumentor
     from opentelemetry.sdk.trace import TracerProvider
@@ -44,14 +49,14 @@ def _install_otel() -> None:
     provider.add_span_processor(BatchSpanProcessor(Drop()))
     trace.set_tracer_provider(provider)
     instrumentors: list[Any] = [
-        AioHttpClientInstrumentor(),
-        AioHttpServerInstrumentor(),
-        GrpcInstrumentorClient(),
-        RedisInstrumentor(),
-        RequestsInstrumentor(),
+        AioHttpClientInstrumentor,
+        AioHttpServerInstrumentor,
+        GrpcInstrumentorClient,
+        RedisInstrumentor,
+        RequestsInstrumentor,
     ]
     for instrumentor in instrumentors:
-        instrumentor.instrument()
+        instrumentor().instrument()
 
 
 INSTALL: dict[str, Callable[[], None]] = {
@@ -63,7 +68,7 @@ INSTALL: dict[str, Callable[[], None]] = {
 
 
 @contextmanager
-def _request() -> Iterator[Any]:
+def _request() -> Generator[Any]:
     """A request of its own, as an entry point opens one."""
     from rendezvous_instrumentation.shell.entries import enter
 
@@ -82,13 +87,14 @@ def _forget_applied(pool: Any) -> None:
         connection.__dict__.pop("_rendezvous_memory", None)
 
 
+def _parts() -> Any:
+    return import_module("parts")
+
+
 def main(side: str) -> None:
     """Obey until the standard input ends."""
     INSTALL[side]()
-    if side == "patched":
-        from parts import run_part, settle
-    else:
-        run_part, settle = None, None
+    parts: Any = _parts() if side == "patched" else ()
     from operations import Operation, nothing, operations
 
     table = operations()
@@ -117,10 +123,9 @@ def main(side: str) -> None:
                     times, cpu = run(operation, situation, count)
             answer = {"times": times, "cpu": cpu}
         else:
-            assert run_part is not None
-            answer = {"times": run_part(name, count), "cpu": 0}
-        if settle is not None:
-            settle()
+            answer = {"times": parts.run_part(name, count), "cpu": 0}
+        if parts:
+            parts.settle()
         print(json.dumps(answer), flush=True)
     os._exit(0)  # no library's complaints about what was left open
 

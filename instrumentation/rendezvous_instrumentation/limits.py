@@ -5,6 +5,11 @@ from typing import Final
 POLL_S: Final = 0.001
 """Seconds between two questions to a node that some read is held for."""
 
+POLL_EAGER_S: Final = 0.0005
+"""The same while the read has been held for less than ``EAGER_S``: most are held for this long."""
+
+EAGER_S: Final = 0.05
+
 HELD_MAX: Final = 1_000
 """Reads held at once in one process; beyond it reads pass, counted ``bulkhead``."""
 

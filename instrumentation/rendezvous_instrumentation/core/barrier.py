@@ -13,13 +13,13 @@ The target is fixed when the barrier starts: what the request learns later is fo
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Protocol
 
 from rendezvous_api.cell import Cell
 from rendezvous_api.channel import Status
 from rendezvous_api.context import Context, Flags
 from rendezvous_api.ids import Bid, StoreKey
+from rendezvous_api.record import record
 from rendezvous_instrumentation.core.verdict import (
     PROTECTED,
     WAITED,
@@ -47,24 +47,24 @@ class Judge(Protocol):
     def __call__(self, applied: Applied, store: StoreKey, value: int, /) -> Cover: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolve:
     """Ask the sidecar what this request must wait for; wait for its answer at most ``seconds``."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """Ask the node what it has applied."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AskAndRead:
     """Ask the node and read, in one packet."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wait:
     """Wait until the node may cover ``targets``, at most ``seconds``."""
 
@@ -72,7 +72,7 @@ class Wait:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resolution:
     """The sidecar's answer, waited for ``seconds``; ``None``: there was none within the budget, or
     the breaker is open."""
@@ -83,7 +83,7 @@ class Resolution:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Waited:
     """How long a ``Wait`` took."""
 

@@ -254,9 +254,9 @@ def parts(packed: Any) -> list[bytes]:
     return [packed] if isinstance(packed, bytes) else list(packed)
 
 
-def with_question(command: list[bytes], *, first: bool) -> list[bytes]:
-    """A packed command and the question, as one packet: the synchronous driver writes each part by
-    a system call of its own."""
+def with_question(command: list[Any], *, first: bool) -> list[Any]:
+    """A packed command (``bytes``, and ``memoryview`` of long arguments) and the question, as one
+    packet: the synchronous driver writes each part by a system call of its own."""
     question = position.QUESTION_PACKED
     if first:
         return [b"".join((question, *command[:1])), *command[1:]]

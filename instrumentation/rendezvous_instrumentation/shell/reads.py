@@ -8,12 +8,12 @@ import time
 from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rendezvous_api.errors import RendezvousError
 from rendezvous_api.ids import StoreKey
 from rendezvous_api.limits import RESOLVE_BUDGET_S
+from rendezvous_api.record import record
 from rendezvous_instrumentation.core import barrier
 from rendezvous_instrumentation.core.barrier import (
     Applied,
@@ -28,7 +28,7 @@ from rendezvous_instrumentation.core.barrier import (
     Waited,
 )
 from rendezvous_instrumentation.core.verdict import PROTECTED, Outcome, Reason, Verdict
-from rendezvous_instrumentation.limits import POLL_S
+from rendezvous_instrumentation.limits import EAGER_S, POLL_EAGER_S, POLL_S
 from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import Scope
 from rendezvous_instrumentation.shell.held import Held, Waiter, held_for
@@ -44,7 +44,7 @@ class BarrierTimeout(RendezvousError):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """What a barrier must know of a read: the store's kind, how to judge its node, what names the
     endpoint, what this connection's node is known to have applied, whether the read may be repeated,
@@ -102,7 +102,7 @@ class _Held:
         elif us.held >= min(us.config.held_max, read.held_max):
             no_wait = Reason.BULKHEAD
         cell = scope.cell
-        budget_s = us.config.budget_s - cell.waited_s
+        budget_s = us.config.budget_s - us.waited_s(cell)
         if scope.deadline:
             budget_s = min(budget_s, scope.deadline - time.monotonic())
         return barrier.read_barrier(
@@ -118,7 +118,6 @@ class _Held:
 
     def waited(self, seconds: float) -> Waited:
         self.waited_s += seconds
-        self.scope.cell.waited_s += seconds
         return Waited(seconds)
 
     def finished(self, verdict: Verdict) -> None:
@@ -214,7 +213,7 @@ async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
 class _Watch:
     """The waiting itself, common to both worlds: who leads, and when it is over."""
 
-    __slots__ = ("began", "deadline", "judge", "place", "us", "waiter")
+    __slots__ = ("began", "cell", "deadline", "judge", "place", "us", "waiter")
 
     def __init__(
         self,
@@ -228,12 +227,16 @@ class _Watch:
         self.began = time.monotonic()
         self.deadline = self.began + seconds
         self.place: Held = held_for(held.read.endpoint)
-        self.us.hold(1)
+        self.cell = held.scope.cell
+        self.us.hold(self.cell, 1)
         self.waiter: Waiter = self.place.join(targets, wake)
 
     def sleep_s(self) -> float:
-        left_s = self.deadline - time.monotonic()
-        return max(0.0, min(POLL_S, left_s) if self.waiter.leads else left_s)
+        now = time.monotonic()
+        left_s = max(0.0, self.deadline - now)
+        if not self.waiter.leads:
+            return left_s
+        return min(POLL_EAGER_S if now - self.began < EAGER_S else POLL_S, left_s)
 
     def expired(self) -> bool:
         return time.monotonic() >= self.deadline
@@ -249,7 +252,7 @@ class _Watch:
         )
 
     def leave(self) -> float:
-        self.us.hold(-1)
+        self.us.hold(self.cell, -1)
         self.place.leave(self.waiter)
         return time.monotonic() - self.began
 
@@ -316,7 +319,11 @@ def _resolve(held: _Held, seconds: float) -> Resolution:
         signal.acquire()
         question.on_answer(signal.release)
         began = time.monotonic()
-        signal.acquire(timeout=left_s)
+        held.us.hold(held.scope.cell, 1)
+        try:
+            signal.acquire(timeout=left_s)
+        finally:
+            held.us.hold(held.scope.cell, -1)
         passed_s = held.waited(time.monotonic() - began).seconds
     return settle(held.us, held.scope, question, passed_s)
 
@@ -335,11 +342,14 @@ async def _resolve_async(held: _Held, seconds: float) -> Resolution:
 
         question.on_answer(wake)
         began = time.monotonic()
+        held.us.hold(held.scope.cell, 1)
         try:
             async with asyncio.timeout(left_s):
                 await signal.wait()
         except TimeoutError:
             pass
+        finally:
+            held.us.hold(held.scope.cell, -1)
         passed_s = held.waited(time.monotonic() - began).seconds
     return settle(held.us, held.scope, question, passed_s)
 
