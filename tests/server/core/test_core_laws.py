@@ -36,6 +36,7 @@ from rendezvous_server.core import (
     Succeeded,
 )
 from rendezvous_server.core.keys import NO_RID, key_of, parts_of
+from rendezvous_server.core.requests import joined_branch
 from rendezvous_server.core.view import show, totals
 from rendezvous_server.limits import CLOCK_SLACK_S
 from rendezvous_testing.batches import Told, batch_of
@@ -316,6 +317,28 @@ def test_an_unresolved_call_is_waited_for_and_so_is_what_its_close_had_seen(play
     context = decode(answer.context)
     assert answer.status is Status.ANSWERED
     assert not context.unresolved and dict(context.positions) == {STORE: 3}
+
+
+def test_an_ancestor_of_the_asking_branch_is_not_waited_for(play: Play) -> None:
+    """Nor where it is learnt only later that it is one."""
+    play.send(1, Open(Work.RPC, ROOT_BID), bid=7)
+    assert play.ask(f".b{word(8)}.x{word(7)}") == []
+    [answer] = answers(play.send(2, Open(Work.RPC, Bid(7)), bid=8))
+    assert answer.status is Status.ANSWERED and decode(answer.context).unresolved == {7}
+
+
+def test_a_call_of_a_request_that_is_linked_only_later_ends_the_wait(play: Play) -> None:
+    play.send(1, Close(), rid=R2, lane=3)
+    assert play.ask(f".x{word(7)}") == []
+    [answer] = answers(play.send(1, Link(rid_from_bytes(R2))))
+    assert answer.status is Status.ANSWERED and not decode(answer.context).unresolved
+
+
+def test_two_openings_of_one_branch_join_in_either_order() -> None:
+    one = (0, 1.0, 3, (1, "", "a", "", ""), None, ())
+    other = (0, 2.0, 4, (1, "", "b", "", ""), ("svc", ""), (("eu", ""),))
+    assert joined_branch(one, other) == joined_branch(other, one)
+    assert joined_branch(one, other)[1:4] == (1.0, 4, (1, "", "b", "", ""))
 
 
 def test_a_failed_call_ends_the_wait(play: Play) -> None:
