@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from weakref import WeakKeyDictionary
 
 from rendezvous_api import channel, codec
 from rendezvous_api.cell import Cell
@@ -67,6 +68,7 @@ class Process:
         self._breaker_until = 0.0
         self._speakers: set[str] = set()
         self._epochs: dict[object, StoreKey] = {}
+        self._holding: WeakKeyDictionary[Cell, tuple[int, float]] = WeakKeyDictionary()
         self._stats_at = 0.0
 
     def new_bid(self) -> Bid:
@@ -106,10 +108,21 @@ class Process:
         if before is not None and self.lineage.carry(before, 0, store) is None:
             self.learn_lineage(before, store, 0)
 
-    def hold(self, by: int) -> None:
-        """One more read is held, or one fewer."""
+    def hold(self, cell: Cell, by: int) -> None:
+        """One more read of a request is held, or one fewer. Time in which several of its reads are
+        held at once counts once in its budget."""
+        now = time.monotonic()
         with self._lock:
             self.held += by
+            reads, since = self._holding.get(cell, (0, now))
+            if reads:
+                cell.waited_s += now - since
+            self._holding[cell] = (reads + by, now)
+
+    def waited_s(self, cell: Cell) -> float:
+        """Seconds for which reads of a request have been held here, up to now."""
+        reads, since = self._holding.get(cell, (0, 0.0))
+        return cell.waited_s + (time.monotonic() - since if reads else 0.0)
 
     # --- peers ---------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -55,17 +56,20 @@ async def test_reads_held_for_one_node_share_one_question(
 ) -> None:
     us = start()
     primary, replica = aio.to(pair.primary.port), aio.to(pair.replica.port)
-    with us.request():
+    with us.request() as cell:
         await asyncio.gather(*(replica.ping() for _ in range(READS)))
         pair.link.cut()
         await primary.mset({f"k{n}": str(n) for n in range(READS)})
         reading = asyncio.gather(*(replica.get(f"k{n}") for n in range(READS)))
         await held(us, READS)
+        began = time.monotonic()
         pair.questions_at_replica()
         await asyncio.sleep(0.1)
         polled = pair.questions_at_replica()
         pair.link.heal()
         assert await reading == [str(n) for n in range(READS)]
+        # Reads held at the same time use the request's budget up once.
+        assert 0.1 <= cell.waited_s < 2 * (time.monotonic() - began)
     assert us.verdicts() == {"waited": READS}
     assert us.us.held == 0
     # One leader asks every millisecond at the most; each for himself would have been READS times it.
