@@ -102,6 +102,22 @@ class Call:
             cell.mark(Flags.INCOMPLETE)
 
 
+class Forwarded(Call):
+    """A call that carries a context of another version, untouched: nothing here can read it, so
+    nothing is opened and the response tells us nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, us: Process, scope: Scope, peer: str) -> None:
+        self.us = us
+        self.scope = scope
+        self.peer = peer
+        self._open = False
+        self.registered = False
+        self.bid = ROOT_BID
+        self.text = scope.foreign
+
+
 def begin(host: str, peer: str) -> Call | None:
     """An outgoing call to ``host`` (``peer``: what identifies who answers, e.g. host:port); ``None``
     when there is no request, the layer above owns the call, or the host may not see contexts."""
@@ -112,7 +128,7 @@ def begin(host: str, peer: str) -> Call | None:
     if not may_propagate(host, us):
         us.stats.count("calls_outside")
         return None
-    return Call(us, scope, peer)
+    return Forwarded(us, scope, peer) if scope.foreign else Call(us, scope, peer)
 
 
 def encoded(us: Process, context: Context, scope: Scope) -> str:

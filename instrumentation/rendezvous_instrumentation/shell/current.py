@@ -16,10 +16,11 @@ class Scope:
 
     ``deadline``: monotonic seconds until which the caller waits, 0 when it did not say; no read is
     held beyond it. ``over``: the branch has answered; what is done from now on is background work and
-    gets a branch of its own at its first event (``background.py``).
+    gets a branch of its own at its first event (``background.py``). ``foreign``: a context of a version
+    that this code does not know; it is forwarded untouched, in place of one of ours.
     """
 
-    __slots__ = ("__weakref__", "bid", "cell", "deadline", "over", "zone")
+    __slots__ = ("__weakref__", "bid", "cell", "deadline", "foreign", "over", "zone")
 
     def __init__(self, cell: Cell, bid: Bid = ROOT_BID, zone: Zone = ()) -> None:
         self.cell = cell
@@ -27,6 +28,7 @@ class Scope:
         self.zone = zone
         self.deadline = 0.0
         self.over = False
+        self.foreign = ""
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("rendezvous_scope", default=None)

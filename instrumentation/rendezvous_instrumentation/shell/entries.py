@@ -72,18 +72,24 @@ def enter(texts: list[str], traceparent: str | None = None) -> Entry:
     trace id becomes the rid, marked ``joined``."""
     us = process()
     contexts: list[Context] = []
-    unread = False
+    unread, foreign = False, ""
     for text in texts:
         try:
             contexts.append(codec.decode(text))
         except MalformedContext:
             unread = True
-            us.stats.count("contexts_foreign" if codec.is_foreign(text) else "contexts_malformed")
+            if codec.is_foreign(text):
+                foreign = text
+                us.stats.count("contexts_foreign")
+            else:
+                us.stats.count("contexts_malformed")
     if not contexts:
         cell = _opened(us, traceparent)
         if unread:  # something came that nobody here can read: reads must not look protected
             cell.mark(Flags.INCOMPLETE)
-        return Entry(us, Scope(cell), carried=False)
+        scope = Scope(cell)
+        scope.foreign = foreign
+        return Entry(us, scope, carried=False)
     first = contexts[0]
     cell = cell_of(first.rid)
     for context in contexts:
@@ -108,9 +114,11 @@ def enter_http(baggage: list[str], plain: list[str], traceparent: str | None) ->
 def merged_baggage(baggage: str, entry: Entry) -> str:
     """The baggage header as an application or a tracer below us should see it: our current member
     first, the user's own untouched; unchanged where no context was carried."""
+    scope = entry.scope
+    if scope.foreign:
+        return baggage
     if not entry.carried:
         return without_member(baggage)
-    scope = entry.scope
     return with_member(
         baggage,
         encoded(entry.us, scope.cell.cut(scope.bid, scope.zone, entry.us.outbox.acks), scope),

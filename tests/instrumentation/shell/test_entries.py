@@ -8,7 +8,7 @@ from rendezvous_api import codec
 from rendezvous_api.context import Context, Flags
 from rendezvous_api.event import Adopt, Close, Open, Work
 from rendezvous_api.ids import Bid, LogId, Origin, Rid, StoreKey, rid_from_bytes, word
-from rendezvous_instrumentation.shell import entries, writes
+from rendezvous_instrumentation.shell import calls, entries, writes
 from rendezvous_instrumentation.shell.current import SCOPE
 from rendezvous_instrumentation.shell.entries import enter
 from rendezvous_testing.inside import Inside, Start, inside
@@ -34,7 +34,8 @@ def test_a_carried_context_is_adopted_and_its_branch_closed_with_the_reply(us: I
     entry = enter([carried(positions={STORE: 5})])
     entry.begin()
     scope = SCOPE.get()
-    assert scope is entry.scope and (scope.bid, scope.zone) == (BRANCH, (1,))
+    assert scope is not None and scope is entry.scope
+    assert (scope.bid, scope.zone) == (BRANCH, (1,))
     writes.written(STORE, 9)
     text = entry.reply()
     entry.leave()
@@ -183,3 +184,16 @@ def test_the_users_baggage_survives_to_the_letter(us: Inside) -> None:
     mine, _, users = entries.merged_baggage("user=1;p=2, x = y", entry).partition(",")
     assert mine.startswith("rdv=1.") and users == "user=1;p=2, x = y"
     assert entries.merged_baggage("user=1", enter([])) == "user=1"
+
+
+def test_a_context_of_an_unknown_version_is_forwarded_untouched(us: Inside) -> None:
+    entry = enter(["2.something-else"])
+    entry.begin()
+    call = calls.begin("localhost", "localhost:1")
+    assert call is not None and call.text == "2.something-else"
+    call.answered("2.whatever")
+    call.unanswered()
+    assert not entry.scope.cell.unresolved
+    assert entry.reply() is None
+    assert entries.merged_baggage("rdv=2.something-else,a=1", entry) == "rdv=2.something-else,a=1"
+    entry.end()
