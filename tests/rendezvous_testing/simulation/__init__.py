@@ -1,8 +1,9 @@
 """Simulation: the cores of server, sidecar and channel, unmodified, in one process on virtual time.
 
 ``world`` is the clock and the tasks; ``network`` carries messages and loses them; ``stores``
-replicate; ``servers``, ``sidecars`` and ``applications`` put the real cores on that ground; ``scenario``
-draws a workload and faults from one seed; ``checkers`` judge the run. One seed is one run, exactly:
+replicate; ``servers``, ``sidecars``, ``shells`` and ``reads`` put the real cores on that ground;
+``applications`` draws what processes do, ``scenario`` a workload and faults from one seed;
+``checkers`` judge the run. One seed is one run, exactly:
 ``python -m rendezvous_testing.simulation --first SEED --seeds 1 --trace``.
 
 Simulated faults: loss, delay, reordering between connections, partition, crash and restart of every

@@ -1,10 +1,10 @@
 """Judges of a finished run. Each says what it checks; what none of them checks is said in the package.
 
-"No silent miss" is judged at every read, where it happens (``applications.Miss``).
+"No silent miss" is judged at every read, where it happens (``reads.Miss``).
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rendezvous_api.event import Write
 from rendezvous_api.ids import rid_bytes
@@ -78,18 +78,19 @@ def exactly_once(run: Run) -> None:
 
 def same_state_in_any_interleaving(run: Run) -> None:
     """The logs of all servers give the same state in any interleaving (law 5)."""
-    rng = random.Random(run.seed)  # noqa: S311
+    rng = random.Random(run.seed)
     logs = [(server.log, server.entries) for server in run.servers]
     if len(logs) < 2:
         return
-    states = [_state(_interleaved(logs, rng)) for _ in range(2)]
+    states = [state_of(interleaved(logs, rng)) for _ in range(2)]
     if states[0] != states[1]:
         raise Failed("two interleavings of the same logs give different states")
 
 
-def _interleaved(
-    logs: list[tuple[str, list[Entry]]], rng: random.Random
+def interleaved(
+    logs: Sequence[tuple[str, Sequence[Entry]]], rng: random.Random
 ) -> Iterable[tuple[str, int, Entry]]:
+    """The entries of several logs in one random order that keeps the order of each."""
     places = [0] * len(logs)
     while open_ones := [n for n, (_, entries) in enumerate(logs) if places[n] < len(entries)]:
         chosen = rng.choice(open_ones)
@@ -98,7 +99,8 @@ def _interleaved(
         yield log, places[chosen], entries[places[chosen] - 1]
 
 
-def _state(entries: Iterable[tuple[str, int, Entry]]) -> object:
+def state_of(entries: Iterable[tuple[str, int, Entry]]) -> object:
+    """What law 5 compares of a server that applied these."""
     from rendezvous_api.ids import LogId
 
     core = Core(LogId("A" * 11))
@@ -116,5 +118,3 @@ def _state(entries: Iterable[tuple[str, int, Entry]]) -> object:
     applied: dict[OriginKey, int] = dict(core.origins.applied)
     holes = {key: n for key, n in core.origins.holes.items() if core.origins.is_holed(key)}
     return requests, applied, holes, dict(core.requests.lineages)
-
-

@@ -13,9 +13,16 @@ class Pipe:
     """One direction of one connection. At most ``capacity`` messages are under way."""
 
     def __init__(
-        self, world: World, receive: Receive, delay_s: float, *, capacity: int = 10_000
+        self,
+        world: World,
+        receive: Receive,
+        delay_s: float,
+        *,
+        ends: tuple[str, str],
+        capacity: int = 10_000,
     ) -> None:
         self._world = world
+        self._ends = ends
         self._receive = receive
         self._delay_s = delay_s
         self._capacity = capacity
@@ -39,6 +46,7 @@ class Pipe:
     def _deliver(self, message: Any) -> None:
         self._under_way -= 1
         if not self.cut:
+            self._world.tap(*self._ends, message)
             self._receive(message)
 
     def end(self, ended: Callable[[], None]) -> None:

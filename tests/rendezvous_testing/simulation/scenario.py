@@ -64,9 +64,7 @@ def build(seed: int, *, trace: bool = False) -> Run:
         sidecars.append(sidecar)
         for _ in range(rng.randint(1, 2)):
             name, region = f"app{len(applications)}", rng.choice(regions)
-            applications.append(
-                Application(world, ground, name, region, sidecar, stores, habits)
-            )
+            applications.append(Application(world, ground, name, region, sidecar, stores, habits))
     for application in applications:
         application.peers = [other for other in applications if other is not application]
     run = Run(seed, world, ground, habits, stores, servers, sidecars, applications, net)
@@ -169,9 +167,7 @@ def _kill_server(run: Run) -> None:
         run.net.cut_streams(lambda stream: stream.server is server)
         server.crash()
         without = run.world.chance(0.3)
-        _back_after(
-            run, 1.5, lambda: None if server.up else server.restart(without_log=without)
-        )
+        _back_after(run, 1.5, lambda: None if server.up else server.restart(without_log=without))
 
 
 def _cut_stream(run: Run) -> None:

@@ -36,6 +36,7 @@ class Server:
         self.up = True
         self.life = 0
         self.log = self._new_log()
+        world.tap(name, name, self.log)
         self.entries: list[Entry] = []
         self.core = Core(self.log)
         self._waiting: list[tuple[Entry, StreamId | None]] = []
@@ -66,6 +67,7 @@ class Server:
         if without_log:
             self.lost_logs.add(self.log)
             self.log = self._new_log()
+            self._world.tap(self.name, self.name, self.log)
             self.entries = []
         self._world.say(f"{self.name}: back, {'without' if without_log else 'with'} its log")
         self.core = Core(self.log)
@@ -170,6 +172,7 @@ class Server:
             self._writing = False
             for entry, stream in group:
                 self.entries.append(entry)
+                self._world.tap(self.name, self.name, entry)
                 self._perform(self.core.apply(len(self.entries), entry, stream))
             self._write()
 

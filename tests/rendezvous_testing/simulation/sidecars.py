@@ -16,6 +16,8 @@ from rendezvous_testing.simulation.world import World
 class Peer(Protocol):
     """The process's end of a channel."""
 
+    name: str
+
     def packet(self, raw: bytes) -> None: ...
     def hung_up(self) -> None: ...
 
@@ -33,8 +35,9 @@ class Channel:
             if sidecar.life == life:
                 sidecar.step(steps.Packet(number, raw, 0))
 
-        self.up = Pipe(world, to_sidecar, 0.0002, capacity=8)
-        self.down = Pipe(world, peer.packet, 0.0002)
+        up, down = (peer.name, sidecar.name), (sidecar.name, peer.name)
+        self.up = Pipe(world, to_sidecar, 0.0002, ends=up, capacity=8)
+        self.down = Pipe(world, peer.packet, 0.0002, ends=down)
 
 
 class Sidecar:
@@ -178,8 +181,9 @@ class _Stream:
         self._id: StreamId | None = None
         self.ended = False
         delay_s = world.rng.choice([0.0005, 0.005, 0.05])
-        self.up = Pipe(world, self._at_server, delay_s)
-        self.down = Pipe(world, self._at_sidecar, delay_s)
+        up, down = (sidecar.name, server.name), (server.name, sidecar.name)
+        self.up = Pipe(world, self._at_server, delay_s, ends=up)
+        self.down = Pipe(world, self._at_sidecar, delay_s, ends=down)
 
     def _at_server(self, message: pb.FromSidecar) -> None:
         if not self.server.up or self.server.life != self._life:

@@ -29,6 +29,8 @@ class Node:
     shows: set[Wrote] = field(default_factory=set[Wrote])
     lag_s: float = 0.05
     cut: bool = False
+    loading: bool = False
+    """Whether it is loading a new copy, so that nothing can be said of it."""
     coming: deque[tuple[float, StoreKey, int, Wrote]] = field(
         default_factory=deque[tuple[float, StoreKey, int, Wrote]]
     )
@@ -37,7 +39,13 @@ class Node:
     def applied(self) -> Applied:
         """What the node answers when asked."""
         return Applied(
-            self.epoch, self.value, self.primary, not self.cut, False, self.previous, self.fork
+            self.epoch,
+            self.value,
+            self.primary,
+            not self.cut,
+            self.loading,
+            self.previous,
+            self.fork,
         )
 
 

@@ -5,6 +5,9 @@ import random
 from collections.abc import Callable, Generator
 from typing import Any
 
+Tap = Callable[[str, str, object], None]
+"""Told what passes: sender, receiver (the same one, for what stays inside), and what."""
+
 Task = Generator["float | Future", Any, Any]
 """A task yields seconds to sleep or a future to wait for, and is sent the future's value."""
 
@@ -33,15 +36,20 @@ class Future:
             wake()
 
 
+def _nobody(sender: str, receiver: str, message: object) -> None:
+    """Nobody listens."""
+
+
 class World:
     """Clock, chance and agenda of one run."""
 
     def __init__(self, seed: int, *, trace: bool) -> None:
-        self.rng = random.Random(seed)  # noqa: S311 a simulation wants repeatable chance
+        self.rng = random.Random(seed)
         self.now = 1_000_000.0
         self.lines: list[str] = []
         self.tasks = 0
         """Tasks that have begun and not ended."""
+        self.tap: Tap = _nobody
         self._trace = trace
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
