@@ -1,11 +1,11 @@
 """A *fake* sidecar that a test plays by hand: it reads and answers only when it is told to."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 
 from rendezvous_api import channel, event
-from rendezvous_api.channel import Ask, Events, Hello, ToProcess, ToSidecar
+from rendezvous_api.channel import Ask, Counted, Events, Hello, ToProcess, ToSidecar
 from rendezvous_api.event import Event
 
 PATIENCE_S = 20.0
@@ -23,7 +23,18 @@ class Peer:
         self.hello = hello
 
     def read(self) -> ToSidecar:
-        """The next packet."""
+        """The next packet, but for counts, which come whenever they like (:meth:`read_counts`)."""
+        while isinstance(message := self._next(), Counted):
+            pass
+        return message
+
+    def read_counts(self) -> dict[str, int]:
+        """The next counts; other packets before them are read over."""
+        while not isinstance(message := self._next(), Counted):
+            pass
+        return dict(message.entries)
+
+    def _next(self) -> ToSidecar:
         packet = self._sock.recv(65_536)
         if not packet:
             raise EOFError
@@ -83,7 +94,7 @@ class Listener:
 
 
 @contextmanager
-def listening(path: str) -> Iterator[Listener]:
+def listening(path: str) -> Generator[Listener]:
     """A listener at ``path``."""
     with closing(Listener(path)) as listener:
         yield listener

@@ -74,9 +74,7 @@ class _Asking:
             connection.send_packed_command(command, **kwargs)
             return
         self.asked = True
-        connection.send_packed_command(
-            driver.with_question(command, first=self._first), **kwargs
-        )
+        connection.send_packed_command(driver.with_question(command, first=self._first), **kwargs)
         if self._first:
             self.answer = _read_answer(connection)
 

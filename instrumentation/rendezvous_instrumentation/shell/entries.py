@@ -113,7 +113,8 @@ def enter_http(baggage: list[str], plain: list[str], traceparent: str | None) ->
 
 def merged_baggage(baggage: str, entry: Entry) -> str:
     """The baggage header as an application or a tracer below us should see it: our current member
-    first, the user's own untouched; unchanged where no context was carried."""
+    first, the user's own untouched; unchanged where no context was carried. It names no branch: what a
+    library that we do not patch sends on must not close ours."""
     scope = entry.scope
     if scope.foreign:
         return baggage
@@ -121,7 +122,7 @@ def merged_baggage(baggage: str, entry: Entry) -> str:
         return without_member(baggage)
     return with_member(
         baggage,
-        encoded(entry.us, scope.cell.cut(scope.bid, scope.zone, entry.us.outbox.acks), scope),
+        encoded(entry.us, scope.cell.cut(ROOT_BID, scope.zone, entry.us.outbox.acks), scope),
     )
 
 

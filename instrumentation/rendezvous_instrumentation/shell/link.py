@@ -112,6 +112,13 @@ class Link:
             self._start()
         return sent
 
+    def tell(self, message: channel.Counted) -> bool:
+        """Send what can be sent again later; whether it went out."""
+        with self._lock:
+            return self._socket is not None and self._try_send(
+                self._socket, channel.encode(message)
+            )
+
     def close(self) -> None:
         """Give the socket back. The outbox keeps what was not acknowledged."""
         self._stopped = True
@@ -181,7 +188,8 @@ class Link:
         sock = self._socket
         events, quiet, active = self._events, 0, False
         while sock is not None and not self._stopped:
-            quiet = quiet + 1 if events == self._events else 0
+            idle = events == self._events and not self._outbox.waiting
+            quiet = quiet + 1 if idle else 0
             events = self._events
             if active is not (quiet < _QUIET_ROUNDS):
                 active = not active

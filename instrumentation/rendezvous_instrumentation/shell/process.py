@@ -70,6 +70,7 @@ class Process:
         self._epochs: dict[object, StoreKey] = {}
         self._holding: WeakKeyDictionary[Cell, tuple[int, float]] = WeakKeyDictionary()
         self._stats_at = 0.0
+        self._told: tuple[tuple[str, int], ...] = ()
 
     def new_bid(self) -> Bid:
         """A branch id that no other process draws: 64 random bits at the start, then counting."""
@@ -198,15 +199,22 @@ class Process:
 
         close_later(self)
         now = time.monotonic()
-        if self.config.stats_dir and now - self._stats_at >= STATS_INTERVAL_S:
+        if now - self._stats_at >= STATS_INTERVAL_S:
             self._stats_at = now
+            self._report()
+
+    def _report(self) -> None:
+        """Tell the sidecar what was counted, and write it where a folder for it is set."""
+        entries = self.stats.entries()
+        if entries != self._told and self.link.tell(channel.Counted(entries)):
+            self._told = entries
+        if self.config.stats_dir:
             self.stats.write(self.config.stats_dir)
 
     def finish(self) -> None:
         """At exit: the last events and statistics; never waits for anybody."""
         self.link.flush(now=True)
-        if self.config.stats_dir:
-            self.stats.write(self.config.stats_dir)
+        self._report()
 
 
 _current: Process | None = None

@@ -5,6 +5,7 @@ import os
 from _thread import allocate_lock
 from collections import Counter, deque
 
+from rendezvous_api.limits import COUNTS_MAX
 from rendezvous_instrumentation.core.verdict import Outcome, Verdict
 from rendezvous_instrumentation.limits import WAITS_REMEMBERED
 
@@ -39,6 +40,18 @@ class Stats:
         """As :meth:`verdict` for the most frequent one."""
         with self._lock:
             self.verdicts["protected"] += 1
+
+    def entries(self) -> tuple[tuple[str, int], ...]:
+        """All counts by name, as the sidecar is told them (``channel.Counted``)."""
+        with self._lock:
+            counts = {
+                f"reads.{name}": count
+                for name, count in self.verdicts.items()
+                if name != Outcome.UNPROTECTED.value
+            }
+            counts |= {f"reads.unprotected.{name}": count for name, count in self.reasons.items()}
+            counts |= self.counters
+        return tuple(counts.items())[:COUNTS_MAX]
 
     def snapshot(self) -> dict[str, object]:
         """All of it, as the statistics file has it; durations in milliseconds."""

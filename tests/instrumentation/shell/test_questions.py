@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -111,7 +111,7 @@ class Answering:
 
 
 @contextmanager
-def answering(us: Inside, sidecar: Listener) -> Iterator[Answering]:
+def answering(us: Inside, sidecar: Listener) -> Generator[Answering]:
     with us.request() as cell:  # the first event connects
         us.us.event(cell, us.us.new_bid(), Fail())
     peer = sidecar.accept()

@@ -4,8 +4,13 @@ import json
 import os
 from pathlib import Path
 
+from rendezvous_api.cell import Cell
+from rendezvous_api.event import Fail
+from rendezvous_api.ids import Bid, Rid
 from rendezvous_instrumentation.core.verdict import PROTECTED, WAITED, Reason, unprotected
 from rendezvous_instrumentation.shell.stats import Stats
+from rendezvous_testing.channel_peer import Listener
+from rendezvous_testing.inside import Start
 
 
 def test_the_file_says_every_verdict_and_counter(tmp_path: Path) -> None:
@@ -43,3 +48,15 @@ def test_a_folder_that_is_not_there_is_counted_and_harms_nobody(tmp_path: Path) 
     stats = Stats("posts")
     stats.write(str(tmp_path / "missing"))
     assert stats.counters["stats_unwritten"] == 1
+
+
+def test_the_sidecar_is_told_what_was_counted(start: Start, sidecar: Listener) -> None:
+    us = start(sidecar=sidecar.path).us
+    us.event(Cell(Rid("A" * 22)), Bid(1), Fail())
+    us.stats.verdict(unprotected(Reason.LOST_TAIL), 0.0)
+    us.stats.verdict(WAITED, 0.1)
+    peer = sidecar.accept()
+    counts = peer.read_counts()
+    while "reads.waited" not in counts:
+        counts = peer.read_counts()
+    assert counts["reads.unprotected.lost_tail"] == counts["reads.waited"] == 1
