@@ -5,6 +5,7 @@ from collections.abc import Callable, MutableMapping
 from rendezvous_api import codec
 from rendezvous_api.carrier import BAGGAGE, KEY, members_in, with_member, without_member
 from rendezvous_api.errors import MalformedContext
+from rendezvous_api.ids import ROOT_BID
 from rendezvous_instrumentation.shell import calls
 from rendezvous_instrumentation.shell.calls import Call
 from rendezvous_instrumentation.shell.current import SCOPE
@@ -49,7 +50,8 @@ def already_in(get_all: Callable[[str], list[str]]) -> bool:
                 context = codec.decode(member)
             except MalformedContext:
                 continue
-            return context.rid == scope.cell.rid and context.branch == scope.bid
+            # What we show to those below names no branch (entries.merged_baggage).
+            return context.rid == scope.cell.rid and context.branch in (scope.bid, ROOT_BID)
     return False
 
 
