@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from itertools import permutations
 
+from rendezvous_api import codec
 from rendezvous_instrumentation.core.verdict import Verdict
 from rendezvous_server.core.requests import Rank
 from rendezvous_testing.scenarios.stage import Frame, Stage, Wrong, verdict_text
@@ -206,6 +207,17 @@ def _begin(stage: Stage, name: str) -> None:
 @_step(r"(?P<rid>r\d+) arrives at (?P<name>\w+), its context stripped")
 def _join(stage: Stage, rid: str, name: str) -> None:
     scope = stage.applications[name].begin(stage.names.rid_called(rid))
+    stage.frames[name].append(Frame(scope, application=name))
+
+
+@_step(r"a request arrives at (?P<name>\w+), continuing what (?P<other>\w+) knows")
+def _continue(stage: Stage, name: str, other: str) -> None:
+    before = stage.frame(other).scope
+    scope = stage.applications[name].begin()
+    stage.names.rid(scope.cell.rid)
+    text = stage.applications[other].encoded(before, before.bid)
+    scope.cell.merge(codec.decode(text))
+    scope.truth |= before.truth
     stage.frames[name].append(Frame(scope, application=name))
 
 
