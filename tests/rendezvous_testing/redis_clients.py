@@ -7,6 +7,8 @@ import redis
 import redis.asyncio as redis_asyncio
 from redis import backoff, retry
 from redis.asyncio import retry as asyncio_retry
+from valkey import Valkey
+from valkey.asyncio import Valkey as AsyncValkey
 
 
 async def of(result: Any) -> Any:
@@ -21,11 +23,13 @@ class Clients:
         self.kind = kind
         self._made: list[Any] = []
 
-    def to(self, port: int, **options: Any) -> Any:
-        """A client of the server at a loopback port."""
+    def to(self, port: int, *, valkey: bool = False, **options: Any) -> Any:
+        """A client of the server at a loopback port; ``valkey``: of the other library."""
         options = {"decode_responses": True, **options}
-        module: Any = redis if self.kind == "sync" else redis_asyncio
-        client = module.Redis(host="127.0.0.1", port=port, **options)
+        make: Any = redis.Redis if self.kind == "sync" else redis_asyncio.Redis
+        if valkey:
+            make = Valkey if self.kind == "sync" else AsyncValkey
+        client = make(host="127.0.0.1", port=port, **options)
         self._made.append(client)
         return client
 

@@ -67,6 +67,7 @@ class Process:
         self._failures = 0
         self._breaker_until = 0.0
         self._speakers: set[str] = set()
+        self._untold: deque[Lineage] = deque()
         self._epochs: dict[object, StoreKey] = {}
         self._holding: WeakKeyDictionary[Cell, tuple[int, float]] = WeakKeyDictionary()
         self._stats_at = 0.0
@@ -94,8 +95,17 @@ class Process:
     def learn_lineage(self, old: StoreKey, new: StoreKey, fork: int) -> None:
         """An endpoint changed its epoch: remember, and tell everybody."""
         if self.lineage.learn(old, new, fork):
-            kind, raw = encode_body(Lineage(old, new, fork))
-            self.link.event(0, kind, rid_bytes(NO_RID), 0, raw)
+            self._untold.append(Lineage(old, new, fork))
+            self._tell_lineages()
+
+    def _tell_lineages(self) -> None:
+        """Tell what a full outbox has not refused; the rest is tried again at the next tick."""
+        while self._untold:
+            kind, raw = encode_body(self._untold[0])
+            if not self.link.event(0, kind, rid_bytes(NO_RID), 0, raw):
+                return
+            with suppress(IndexError):  # another thread was quicker: repeating it is harmless
+                self._untold.popleft()
 
     def epoch_seen(self, endpoint: object, store: StoreKey) -> None:
         """A node of ``endpoint`` lives in ``store``. Where another epoch was there before and nobody
@@ -198,6 +208,7 @@ class Process:
         from rendezvous_instrumentation.shell.background import close_later
 
         close_later(self)
+        self._tell_lineages()
         now = time.monotonic()
         if now - self._stats_at >= STATS_INTERVAL_S:
             self._stats_at = now

@@ -23,11 +23,12 @@ Wake = Callable[[], None]
 class Question:
     """One question about one cell, with everybody who waits for its answer."""
 
-    __slots__ = ("_lock", "_wakes", "asked", "deadline", "number", "resolution")
+    __slots__ = ("_lock", "_wakes", "asked", "deadline", "number", "resolution", "sent_at")
 
     def __init__(self, asked: Context) -> None:
         self.asked = asked
         self.deadline = time.monotonic() + RESOLVE_BUDGET_S
+        self.sent_at = int(time.time())
         self.number = 0
         self.resolution: Resolution | None = None
         self._wakes: list[Wake] = []
@@ -73,17 +74,19 @@ def prefetch(us: Process, scope: Scope) -> None:
 
 def question_for(us: Process, scope: Scope) -> Question:
     """A question that answers for all that the cell knows now: one on its way, or a new one."""
-    now = question_about(scope.cell.cut(scope.bid, scope.zone, us.outbox.acks), scope.bid)
-    known = _open.get(scope.cell)
+    cell, bid, zone = scope.cell, scope.bid, scope.zone
+    known = _open.get(cell)
     if (
         known is not None
         and time.monotonic() < known.deadline
-        and known.covers(now, frozenset(us.outbox.origins))
+        # Without acks: one that came since then makes a log index of what is this process's own.
+        and known.covers(question_about(cell.cut(bid, zone, {}), bid), frozenset(us.outbox.origins))
         and not (known.resolution and known.resolution.status is not Status.ANSWERED)
     ):
         return known
+    now = question_about(cell.cut(bid, zone, us.outbox.acks), bid)
     question = Question(now)
-    _open[scope.cell] = question
+    _open[cell] = question
     us.stats.count("questions")
     question.number = us.ask(now, question.deliver)
     return question
@@ -99,5 +102,5 @@ def settle(us: Process, scope: Scope, question: Question, waited_s: float) -> Re
             question.number = 0  # one failure, however many have waited for it
         return Resolution(None, None, seconds=waited_s)
     if resolution.status is Status.ANSWERED and resolution.answer is not None:
-        scope.cell.resolved(resolution.answer, question.asked, int(time.time()))
+        scope.cell.resolved(resolution.answer, question.asked, question.sent_at)
     return Resolution(resolution.status, resolution.answer, resolution.breaker_open, waited_s)

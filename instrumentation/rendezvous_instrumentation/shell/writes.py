@@ -6,12 +6,13 @@ is counted ``unattributed`` and added to them all.
 
 from collections.abc import Mapping
 
+from rendezvous_api.cell import Cell
 from rendezvous_api.context import Flags
-from rendezvous_api.event import Kind, Unknown, Write, encode_write
+from rendezvous_api.event import Kind, Unknown, encode_write
 from rendezvous_api.ids import StoreKey
 from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import SCOPE, anyone_lives, live_cells
-from rendezvous_instrumentation.shell.process import process
+from rendezvous_instrumentation.shell.process import Process, process
 
 Marks = tuple[int, Mapping[StoreKey, bool] | None]
 NO_MARKS: Marks = (0, None)
@@ -32,19 +33,22 @@ def written(store: StoreKey, value: int) -> None:
         cell = scope.cell
         if value <= cell.positions.get(store, -1):
             return
-        cell.wrote(store, value)
-        if us.encoded_event(cell, us.new_bid(), _WRITE, encode_write(store, value)):
-            if cell.unregistered:
-                cell.unregistered.discard(store)
-        else:
-            cell.unregistered.add(store)
+        _record(us, cell, store, value)
         return
     us = process()
     us.stats.count("unattributed")
     for cell in live_cells():
-        cell.wrote(store, value)
-        if not us.event(cell, us.new_bid(), Write(store, value)):
-            cell.unregistered.add(store)
+        _record(us, cell, store, value)
+
+
+def _record(us: Process, cell: Cell, store: StoreKey, value: int) -> None:
+    # The event first: a context that another thread cuts in between must not hold a position that
+    # its frontier does not cover, since that one may be dropped.
+    if not us.encoded_event(cell, us.new_bid(), _WRITE, encode_write(store, value)):
+        cell.unregistered.add(store)
+    elif cell.unregistered and value >= cell.positions.get(store, -1):
+        cell.unregistered.discard(store)
+    cell.wrote(store, value)
 
 
 def unknown(store: StoreKey, *, unanswered: bool) -> None:

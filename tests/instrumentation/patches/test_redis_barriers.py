@@ -131,6 +131,22 @@ async def test_a_dependent_read_waits_whatever_the_connection_speaks(
     assert us.verdicts() == {"waited": 1}
 
 
+async def test_valkeys_own_client_waits_too(
+    start: Start, pair: Replicated, clients: Clients
+) -> None:
+    us = start()
+    primary = clients.to(pair.primary.port, valkey=True)
+    replica = clients.to(pair.replica.port, valkey=True)
+    with us.request():
+        await of(primary.set("valkey", "text"))
+        assert await of(replica.get("valkey")) == "text"
+        pipeline = primary.pipeline()
+        pipeline.incr("valkey:count")
+        assert await of(pipeline.execute()) == [1]
+        assert await of(replica.get("valkey:count")) == "1"
+    assert us.verdicts() == {"waited": 2, "protected": 1}  # INCR answers with what it read
+
+
 async def test_single_connection_clients_and_blocking_pools_wait_too(
     start: Start, pair: Replicated, clients: Clients
 ) -> None:
@@ -380,7 +396,7 @@ async def test_a_question_that_an_acl_forbids_is_forbidden_and_its_writes_are_un
     us = start()
     for server in (pair.primary, pair.replica):
         server.ask("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-info")
-    login = {"username": "app", "password": "secret"}
+    login: dict[str, Any] = {"username": "app", "password": "secret"}
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
     dumb_primary = clients.to(pair.primary.port, **login)
     dumb_replica = clients.to(pair.replica.port, **login)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,9 +12,9 @@ import pytest
 
 from rendezvous_api import codec
 from rendezvous_api.cell import Cell
-from rendezvous_api.channel import Answered, Ask, Lineages, Status
+from rendezvous_api.channel import Acked, Answered, Ask, Lineages, Status
 from rendezvous_api.context import Context, Flags
-from rendezvous_api.event import Fail, Lineage
+from rendezvous_api.event import Adopt, Fail, Lineage
 from rendezvous_api.ids import Bid, LogId, Origin, Rid, StoreKey, word
 from rendezvous_instrumentation.core.barrier import Applied, Resolution
 from rendezvous_instrumentation.limits import BREAKER_FAILURES
@@ -202,6 +203,34 @@ def test_a_prefetch_counts_although_this_process_has_written_since(
     assert len(answers.asked) == 1
 
 
+def test_a_prefetch_counts_although_its_own_events_were_acknowledged_since(
+    us: Inside, answers: Answering
+) -> None:
+    with us.request() as cell:
+        us.us.event(cell, CALL, Adopt())
+        cell.unresolved.add(CALL)
+        resolves.prefetch(us.us, Scope(cell))
+        answers.peer.send(Acked(((cell.lane, us.us.outbox.numbered(cell.lane), LOG, 60),)))
+        eventually(lambda: us.us.outbox.acks.get(us.us.outbox.origins[cell.lane]) is not None)
+        read(cell)
+    assert len(answers.asked) == 1
+
+
+def test_what_an_answer_confirms_is_of_the_time_when_the_question_was_sent(
+    us: Inside, answers: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with us.request() as cell:
+        cell.unresolved.add(CALL)
+        resolves.prefetch(us.us, Scope(cell))
+        question = resolves.question_for(us.us, Scope(cell))
+        eventually(lambda: question.resolution is not None)
+        sent_at = question.sent_at
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + 100)
+        read(cell)
+        assert cell.time == sent_at
+
+
 @pytest.mark.parametrize(
     "newer",
     [
@@ -371,3 +400,14 @@ def test_who_sees_an_endpoint_change_its_epoch_publishes_it(us: Inside, answers:
     us.us.epoch_seen("another endpoint", STORE)
     assert us.us.lineage.known() == {STORE: {OTHER: 0}}
     assert us.us.outbox.numbered(0) >= 1
+
+
+def test_a_lineage_that_a_full_outbox_refused_is_told_later(start: Start) -> None:
+    us = start()
+    us.us.outbox._limit = 0  # pyright: ignore[reportPrivateUsage]
+    us.us.learn_lineage(STORE, OTHER, 10)
+    assert us.us.lineage.carry(STORE, 10, OTHER) == 10 and us.events() == []
+    us.us.outbox._limit = 9  # pyright: ignore[reportPrivateUsage]
+    us.us._on_tick()  # pyright: ignore[reportPrivateUsage]
+    us.us._on_tick()  # pyright: ignore[reportPrivateUsage]
+    assert [one.body for one in us.events()] == [Lineage(STORE, OTHER, 10)]

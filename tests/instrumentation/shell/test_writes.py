@@ -1,5 +1,7 @@
 """What writes leave behind: positions, marks, events; work that belongs to no request."""
 
+from typing import Any
+
 import pytest
 
 from rendezvous_api.context import Flags
@@ -87,3 +89,20 @@ def test_a_head_asked_before_the_unknown_write_resolves_nothing(us: Inside) -> N
         writes.unknown(STORE, unanswered=False)
         writes.head(STORE, 9, asked)
         assert cell.unknown == {STORE: False} and not cell.positions
+
+
+def test_a_position_is_in_no_context_before_its_event_is_in_the_frontier(
+    us: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions are dropped only where the frontier covers them, whenever a thread cuts a context."""
+    seen: list[bool] = []
+    with us.request() as cell:
+        report = us.us.encoded_event
+
+        def event(*arguments: Any) -> bool:
+            seen.append(bool(cell.positions))
+            return report(*arguments)
+
+        monkeypatch.setattr(us.us, "encoded_event", event)
+        writes.written(STORE, 5)
+    assert seen == [False] and cell.positions == {STORE: 5}
