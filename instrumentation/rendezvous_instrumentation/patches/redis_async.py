@@ -85,6 +85,12 @@ class _Asking:
 async def _read_answer(connection: Any) -> object:
     """The reply to the question; an error reply is an answer too."""
     try:
+        size = driver.arrived(getattr(connection, "_reader", None))
+        if size:
+            return driver.text_of_bulk(await connection._reader.readexactly(size))
+    except Exception:
+        pass  # nothing was taken: the driver finds the same fault and says it in its own words
+    try:
         return await connection.read_response(disable_decoding=True)
     except Exception as exc:
         if driver.transport_of(connection) is None:
