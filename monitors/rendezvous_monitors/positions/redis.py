@@ -79,7 +79,9 @@ def parse(answer: bytes) -> Applied | None:
             known = _primaries.get(history)
             number = answer[offset + 20 : second - 1]
             if known is not None and number.isdigit():
-                return Applied(known.store, int(number), True, True, False, known.previous, known.fork)
+                return Applied(
+                    known.store, int(number), True, True, False, known.previous, known.fork
+                )
             applied = _parse(answer)
             if applied is not None:
                 if len(_primaries) >= _EPOCHS_MAX:
