@@ -224,11 +224,12 @@ class Requests:
             unknown[store] = unanswered or unknown.get(store, False)
 
     def learn(self, old: str, new: str, fork: int) -> None:
-        """A lineage. Of two fork points the lower holds: it promises less shared history."""
+        """A lineage. Of two fork points the greater holds, as in ``positions.cover``: a node that lagged at
+        the failover names how far it had come, the promoted one how far the histories go together."""
         known = self.lineages.get((old, new))
         if known is None and len(self.lineages) >= LINEAGES_MAX:
             return
-        if known is None or fork < known:
+        if known is None or fork > known:
             self.lineages[old, new] = fork
             self.learnt.append((old, new, fork))
 

@@ -12,7 +12,8 @@ _PER_PACKET = 100  # of the longest names fit a packet
 
 
 class KnownLineages:
-    """Remembered in the order in which they were learnt, the oldest forgotten first."""
+    """Remembered in the order in which they were learnt, the oldest forgotten first. Of two forks the
+    greater holds, as in ``positions.cover``."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[StoreKey, StoreKey], Lineage] = {}
@@ -26,7 +27,8 @@ class KnownLineages:
         ]
         fresh: list[Lineage] = []
         for entry in entries:
-            if self._entries.get((entry.old, entry.new)) != entry:
+            known = self._entries.get((entry.old, entry.new))
+            if known is None or entry.fork > known.fork:
                 self._entries[entry.old, entry.new] = entry
                 fresh.append(entry)
         while len(self._entries) > LINEAGES_MAX:

@@ -17,7 +17,6 @@ from rendezvous_testing.simulation.reads import head, read
 from rendezvous_testing.simulation.servers import Server
 from rendezvous_testing.simulation.shells import Call, Reply, Shell
 from rendezvous_testing.simulation.sidecars import Sidecar
-from rendezvous_testing.simulation.stores import Node, Store
 
 Results = list[str]
 Do = Callable[..., Results | None]
@@ -166,27 +165,10 @@ def _load(stage: Stage, store: str, region: str, how: str) -> None:
 @_step(r"(?P<store>\w+) fails over to (?P<region>\w+)")
 def _fail_over(stage: Stage, store: str, region: str) -> Results:
     what = stage.stores[store]
-    replicas = what.replicas
-    # The store promotes the first that it is offered.
-    what.replicas = {region: replicas[region]}
-    promoted = replicas[region]
-    others = [node for node in replicas.values() if node is not promoted]
-    what.fail_over()
-    for node in others:
-        _follow(stage, what, node)
-    what.replicas = replicas
-    epoch, count = what.primary.epoch, len(what.moves)
-    stage.names.give(epoch, store + "'" * count)
+    what.fail_over(region)
+    epoch = what.primary.epoch
+    stage.names.give(epoch, store + "'" * len(what.moves))
     return [f"{stage.names.store(epoch)} goes on at {what.moves[-1][2]}"]
-
-
-def _follow(stage: Stage, store: Store, node: Node) -> None:
-    """A replica that was not offered follows whom the others follow."""
-    old, new, fork = store.moves[-1]
-    node.epoch, node.previous, node.fork = new, old, fork
-    node.value = min(node.value, fork)
-    node.shows = {wrote for wrote in node.shows if wrote in store.primary.shows}
-    node.coming.clear()
 
 
 @_step(r"wait (?P<number>\d+) (?P<unit>ms|s)")

@@ -94,9 +94,10 @@ class Store:
 
         self._world.after(node.lag_s, arrive)
 
-    def fail_over(self) -> None:
-        """The primary dies; one replica is promoted with what it has; the others follow it."""
-        region = self._world.rng.choice(sorted(self.replicas))
+    def fail_over(self, region: str | None = None) -> None:
+        """The primary dies; one replica is promoted with what it has; the others follow it, and each
+        names as the fork how far it had come itself."""
+        region = region or self._world.rng.choice(sorted(self.replicas))
         promoted = self.replicas[region]
         if promoted.primary:
             return
@@ -105,12 +106,11 @@ class Store:
         promoted.primary, promoted.cut = True, False
         self._log = [entry for entry in self._log if entry[1] in promoted.shows]
         for node in self.replicas.values():
-            if not node.primary or node is promoted:
-                node.epoch, node.previous, node.fork = new, old, fork
+            node.epoch, node.previous, node.fork = new, old, fork
             if node is not promoted:
                 node.primary = False
                 # A full copy of the new primary, in no time: what it had beyond the fork is gone.
-                node.value = min(node.value, fork)
+                node.value = node.fork = min(node.value, fork)
                 node.shows = {w for w in node.shows if w in promoted.shows}
                 node.coming.clear()
                 self._catch_up(node)
