@@ -1,6 +1,7 @@
 """Several reads held at once; what happens to a held read when it is cancelled or its node promoted."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -46,6 +47,13 @@ async def aio() -> AsyncIterator[Clients]:
 READS = 6
 
 
+def last_commands(pair: Replicated) -> list[str]:
+    """What each connection of the replica was last used for."""
+    text = pair.replica.ask("CLIENT", "LIST")
+    assert isinstance(text, str)
+    return re.findall(r" cmd=(\S+)", text)
+
+
 async def held(us: Inside, reads: int) -> None:
     """Wait until that many reads are held."""
     await asyncio.to_thread(eventually, lambda: us.us.held == reads)
@@ -60,20 +68,18 @@ async def test_reads_held_for_one_node_share_one_question(
         await asyncio.gather(*(replica.ping() for _ in range(READS)))
         pair.link.cut()
         await primary.mset({f"k{n}": str(n) for n in range(READS)})
+        began = time.monotonic()
         reading = asyncio.gather(*(replica.get(f"k{n}") for n in range(READS)))
         await held(us, READS)
-        began = time.monotonic()
-        pair.questions_at_replica()
-        await asyncio.sleep(0.1)
-        polled = pair.questions_at_replica()
+        await asyncio.to_thread(eventually, lambda: last_commands(pair).count("info") == 1)
+        # One leads and polls; the others have asked once, each with its read, and sleep.
+        assert last_commands(pair).count("get") == READS - 1
         pair.link.heal()
         assert await reading == [str(n) for n in range(READS)]
         # Reads held at the same time use the request's budget up once.
-        assert 0.1 <= cell.waited_s < 2 * (time.monotonic() - began)
+        assert 0 < cell.waited_s <= time.monotonic() - began
     assert us.verdicts() == {"waited": READS}
     assert us.us.held == 0
-    # One leader asks every millisecond at the most; each for himself would have been READS times it.
-    assert 0 < polled <= 110
 
 
 async def test_two_connections_to_one_address_verify_each_for_itself(
