@@ -35,6 +35,8 @@ IDLE_US, WRITE_US, CARRY_US, READ_US = 5.0, 25.0, 15.0, 10.0
 START_MS, START_MB, RELEASE_MS = 30.0, 5.0, 2.0
 COUNT = 60
 """Operations in one turn."""
+WARM_UP = 15
+"""Operations before them that do not count: another process has just had the processor's caches."""
 CONTEXT = "1.lSf5A216JhxzPzx-Y59I5g.bd8irFj8Sess.t6b060ddb.sd8irFj8SRBo0~36b1.prSt9DZ_luWE8~1e240"
 
 
@@ -175,6 +177,7 @@ def measure(
                     todo += [(row.side, row.situation) for row in rows_of(name)]
                     turn = (generation + number) % len(todo)
                     for side, situation in todo[turn:] + todo[:turn]:
+                        made[side].turn(name, situation, WARM_UP)
                         took = made[side].turn(name, situation, COUNT)
                         if number:  # the first round warms up
                             key = (name, side, situation)
