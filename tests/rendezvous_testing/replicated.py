@@ -1,11 +1,13 @@
 """A real primary and replica with a slow link between them, for tests that hold reads."""
 
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rendezvous_testing.delay_proxy import DelayProxy
+from rendezvous_testing.inside import Inside
 from rendezvous_testing.limits import LINK_S, POLL_S
 from rendezvous_testing.processes import Processes
 from rendezvous_testing.valkey import ValkeyServer, start_server
@@ -24,6 +26,24 @@ class Replicated:
         """Wait until the replica has all that the primary has now."""
         head = int(self.primary.replication()["master_repl_offset"])
         eventually(lambda: int(self.replica.replication()["slave_repl_offset"]) >= head)
+
+    @contextmanager
+    def lagging(self, us: Inside) -> Generator[None]:
+        """The replica gets nothing until a read is held, and then everything: however slow the
+        machine is, the first dependent read in this block waits."""
+        self.link.cut()
+
+        def heal() -> None:
+            eventually(lambda: us.us.held > 0)
+            self.link.heal()
+
+        healing = threading.Thread(target=heal)
+        with us.scope(None):
+            healing.start()
+        try:
+            yield
+        finally:
+            healing.join()
 
     def questions_at_replica(self) -> int:
         """How often the replica was asked ``INFO`` since the last call of this."""

@@ -1,11 +1,13 @@
 """Reads at a real replica, synchronous and asyncio: held until what the request wrote is visible."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import redis
 
+from rendezvous_instrumentation.shell.current import Scope
 from rendezvous_instrumentation.shell.reads import BarrierTimeout
 from rendezvous_testing.inside import Start
 from rendezvous_testing.redis_clients import Clients, of
@@ -42,7 +44,7 @@ async def test_a_dependent_read_waits_until_its_write_is_visible(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.set("post", "text"))
         assert await of(replica.get("post")) == "text"
     assert us.verdicts() == {"waited": 1}
@@ -107,7 +109,7 @@ async def test_a_write_without_a_request_is_added_to_every_live_request(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request() as cell:
+    with us.request() as cell, pair.lagging(us):
         with us.scope(None):
             await of(primary.set("behind", "text"))
         assert cell.positions
@@ -123,7 +125,7 @@ async def test_a_dependent_read_waits_whatever_the_connection_speaks(
     us = start()
     primary = clients.to(pair.primary.port, **options)
     replica = clients.to(pair.replica.port, **options)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.hset("h", mapping={"field": "väl"}))
         plain = options.get("decode_responses", True)
         expected = {"field": "väl"} if plain else {b"field": "väl".encode()}
@@ -137,14 +139,15 @@ async def test_valkeys_own_client_waits_too(
     us = start()
     primary = clients.to(pair.primary.port, valkey=True)
     replica = clients.to(pair.replica.port, valkey=True)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.set("valkey", "text"))
         assert await of(replica.get("valkey")) == "text"
+    with us.request(), pair.lagging(us):
         pipeline = primary.pipeline()
         pipeline.incr("valkey:count")
         assert await of(pipeline.execute()) == [1]
         assert await of(replica.get("valkey:count")) == "1"
-    assert us.verdicts() == {"waited": 2, "protected": 1}  # INCR answers with what it read
+    assert us.verdicts() == {"waited": 2}
 
 
 async def test_single_connection_clients_and_blocking_pools_wait_too(
@@ -153,11 +156,10 @@ async def test_single_connection_clients_and_blocking_pools_wait_too(
     us = start()
     primary = clients.to(pair.primary.port, single_connection_client=True)
     replica = clients.to(pair.replica.port, single_connection_client=True)
-    with us.request():
-        await of(primary.set("single", "text"))
-        assert await of(replica.get("single")) == "text"
-        await of(primary.set("single", "more"))
-        assert await of(replica.get("single")) == "more"
+    for text in ("text", "more"):
+        with us.request(), pair.lagging(us):
+            await of(primary.set("single", text))
+            assert await of(replica.get("single")) == text
     assert us.verdicts() == {"waited": 2}
 
 
@@ -167,7 +169,7 @@ async def test_a_health_check_that_is_due_comes_before_the_question(
     us = start()
     primary = clients.to(pair.primary.port)
     replica = clients.to(pair.replica.port, health_check_interval=60)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.set("health", "text"))
         assert await of(replica.get("health")) == "text"
         (connection,) = replica.connection_pool._available_connections
@@ -186,7 +188,7 @@ async def test_pipelines_write_and_read(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request() as cell:
+    with us.request() as cell, pair.lagging(us):
         writing = primary.pipeline(transaction=transaction)
         writing.set("p:1", "one")
         writing.incr("p:count")
@@ -206,7 +208,7 @@ async def test_a_pipeline_with_one_error_has_written_the_rest(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         pipeline = primary.pipeline(transaction=False)
         pipeline.set("half", "done")
         pipeline.lpush("half", "wrong type")
@@ -221,7 +223,7 @@ async def test_multi_with_watch_reads_its_own_write_and_says_when_it_lost(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.set("watched", "1"))
         async with _Pipeline(primary) as pipeline:
             await of(pipeline.watch("watched"))
@@ -259,7 +261,7 @@ async def test_a_transaction_begun_by_hand_has_the_results_it_has_without_us(
     us = start()
     client = clients.to(pair.primary.port, single_connection_client=True)
     replica = clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(client.set("before", "1"))
         assert await of(client.execute_command("MULTI"))
         await of(client.execute_command("SET", "by-hand", "1"))
@@ -276,7 +278,7 @@ async def test_scripts_write_at_the_primary_and_read_at_the_replica(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.eval("return redis.call('SET', KEYS[1], ARGV[1])", 1, "s", "text"))
         assert await of(replica.eval("return redis.call('GET', KEYS[1])", 1, "s")) == "text"
         # A replica that takes no writes was not written to, whatever the script might have done.
@@ -289,7 +291,7 @@ async def test_a_script_that_fails_half_way_has_written(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         with pytest.raises(redis.ResponseError, match="stop here"):
             await of(
                 primary.eval(
@@ -322,7 +324,7 @@ async def test_a_both_statement_is_held_before_it_is_sent_at_all(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.rpush("queue", "a"))
         with pytest.raises(redis.ReadOnlyError):
             await of(replica.lpop("queue"))  # refused after the wait; nothing was written
@@ -334,7 +336,7 @@ async def test_a_stream_read_is_sent_once(start: Start, pair: Replicated, client
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
     before = _calls(pair, "xread")
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.xadd("stream", {"k": "v"}, id="*"))
         found = await of(replica.xread({"stream": "0"}))
         assert found
@@ -382,7 +384,7 @@ async def test_an_error_in_the_clients_own_callback_comes_after_the_write(
         raise ValueError("the application's own")
 
     primary.set_response_callback("HSET", broken)
-    with us.request() as cell:
+    with us.request() as cell, pair.lagging(us):
         with pytest.raises(ValueError, match="the application's own"):
             await of(primary.hset("callback", "field", "value"))
         assert cell.positions
@@ -506,7 +508,7 @@ async def test_results_and_errors_are_the_librarys_own(
 ) -> None:
     us = start()
     primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
-    with us.request():
+    with us.request(), pair.lagging(us):
         await of(primary.lpush("list", "x"))
         with pytest.raises(redis.ResponseError) as caught:
             await of(replica.get("list"))
@@ -528,4 +530,35 @@ async def test_a_connection_that_the_server_closed_is_made_anew_by_the_library(
         assert await of(replica.get("again")) == "text"
         pair.replica.ask("CLIENT", "KILL", "TYPE", "normal")
         assert await of(replica.get("again")) == "text"
-    assert us.verdicts().get("waited") == 1
+    assert not any(verdict.startswith("unprotected{budget") for verdict in us.verdicts())
+
+
+async def test_a_read_whose_budget_the_callers_deadline_caps(
+    start: Start, pair: Replicated, clients: Clients
+) -> None:
+    us = start()
+    primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
+    pair.link.cut()
+    with us.request() as cell:
+        await of(primary.set("deadline", "text"))
+        scope = Scope(cell)
+        scope.deadline = time.monotonic() + 0.05
+        with us.scope(scope):
+            assert await of(replica.get("deadline")) is None
+        assert cell.waited_s < us.us.config.budget_s
+    assert us.verdicts() == {"unprotected{budget}": 1}
+
+
+async def test_work_done_after_the_response_reads_as_a_branch_of_its_own(
+    start: Start, pair: Replicated, clients: Clients
+) -> None:
+    us = start()
+    primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
+    with us.request() as cell, pair.lagging(us):
+        scope = Scope(cell)
+        scope.over = True
+        with us.scope(scope):
+            await of(primary.set("background", "text"))
+            assert await of(replica.get("background")) == "text"
+        assert scope.zone == (0,) and cell.positions
+    assert us.verdicts() == {"waited": 1}
