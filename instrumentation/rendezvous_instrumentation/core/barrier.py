@@ -104,20 +104,22 @@ _LOSSES = {
 }
 _WAITABLE = (Cover.NO, Cover.UNKNOWN)
 _DOUBTS = int(Flags.MORE | Flags.INCOMPLETE | Flags.JOINED)
+_ASKS = int(Flags.MORE | Flags.JOINED)
 
 
 def depends(cell: Cell, kind: str) -> bool:
     """Whether a read of a store of ``kind`` in this cell is a dependent read."""
-    if cell.unresolved or int(cell.flags) & _DOUBTS:
+    if cell.unresolved or +cell.flags & _DOUBTS:
         return True
-    return any(store[0] == kind for store in cell.positions) or any(
-        store[0] == kind for store in cell.unknown
-    )
+    for store in cell.positions:
+        if store[0] == kind:
+            return True
+    return any(store[0] == kind for store in cell.unknown)
 
 
 def needs_resolve(cell: Cell, branch: Bid) -> bool:
     """Whether what the cell holds cannot say what to wait for, and a server can."""
-    if int(cell.flags) & int(Flags.MORE | Flags.JOINED):
+    if +cell.flags & _ASKS:
         return True
     return bool(cell.unresolved) and cell.unresolved != {branch}
 

@@ -3,6 +3,8 @@
 from rendezvous_api.context import Context, Flags
 from rendezvous_api.ids import Origin, word
 
+_INCOMPLETE = int(Flags.INCOMPLETE)
+
 
 def close_frontier(known: Context, own: Origin, *, unregistered: bool) -> str:
     """The frontier fields of a close: other origins, logs, unresolved calls, and doubts.
@@ -14,6 +16,6 @@ def close_frontier(known: Context, own: Origin, *, unregistered: bool) -> str:
     fields = [f"f{log}~{index:x}" for log, index in known.logs.items()]
     fields += [f"s{name}~{seq:x}" for name, seq in known.origins.items() if name != own]
     fields += [f"x{word(bid)}" for bid in known.unresolved]
-    if unregistered or int(known.flags) & int(Flags.INCOMPLETE):
+    if unregistered or +known.flags & _INCOMPLETE:
         fields.append("gi")
     return ".".join(fields)

@@ -15,6 +15,7 @@ from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import BUSY, SCOPE, Scope
 from rendezvous_instrumentation.shell.process import Process
 
+_CONTINUES = int(Flags.CONTINUES)
 _allowed: dict[str, bool] = {}
 _ALLOWED_MAX = 4_096
 
@@ -76,7 +77,7 @@ class Call:
         self._open = False
         self.us.spoke(self.peer)
         self.scope.cell.merge(context)
-        if int(context.flags) & int(Flags.CONTINUES):
+        if +context.flags & _CONTINUES:
             self._leave_unresolved()
 
     def unanswered(self) -> None:

@@ -9,7 +9,7 @@ import os
 from rendezvous_api import codec
 from rendezvous_api.carrier import members_in, with_member, without_member
 from rendezvous_api.cell import Cell
-from rendezvous_api.context import Context, Flags
+from rendezvous_api.context import NO_FLAGS, Context, Flags
 from rendezvous_api.errors import MalformedContext
 from rendezvous_api.event import Adopt
 from rendezvous_api.ids import ROOT_BID, Rid, rid_from_bytes, text_of
@@ -51,7 +51,7 @@ class Entry:
         if not continues:
             self.leave()  # first: its event goes out with those that the context names
         if self.carried:
-            flags = Flags.CONTINUES if continues else Flags(0)
+            flags = Flags.CONTINUES if continues else NO_FLAGS
             context = scope.cell.cut(scope.bid, scope.zone, self.us.outbox.acks, flags)
             text = encoded(self.us, context, scope)
         return text
