@@ -2,8 +2,7 @@
 
 from rendezvous_api import channel, codec
 from rendezvous_api.channel import Ask
-from rendezvous_api.event import NO_RID, Lineage, encode_body
-from rendezvous_api.ids import StoreKey, rid_bytes
+from rendezvous_api.ids import StoreKey
 from rendezvous_instrumentation.core.barrier import (
     Applied,
     AskAndRead,
@@ -48,21 +47,9 @@ def read(shell: Shell, scope: Scope, store: Store, node: Node) -> Task:
 
 def head(shell: Shell, scope: Scope, node: Node) -> None:
     """Ask for a head: it resolves what was answered without a position."""
-    applied = ask(shell, node)
+    applied = shell.ask(node)
     if applied.primary:
         scope.cell.head_seen(applied.store, applied.value)
-
-
-def ask(shell: Shell, node: Node) -> redis.Applied:
-    """Ask a node; whoever sees an endpoint change epoch publishes the lineage."""
-    applied = node.applied()
-    if applied.previous is not None and shell.lineage.learn(
-        applied.previous, applied.store, applied.fork
-    ):
-        kind, raw = encode_body(Lineage(applied.previous, applied.store, applied.fork))
-        shell.outbox.append(0, kind, rid_bytes(NO_RID), 0, raw)
-        shell.flush()
-    return applied
 
 
 def _barrier(shell: Shell, scope: Scope, node: Node) -> Task:
@@ -91,12 +78,12 @@ def _barrier(shell: Shell, scope: Scope, node: Node) -> Task:
         match effect:
             case AskNode() | AskAndRead():
                 yield 0.0003
-                reply = ask(shell, node)
+                reply = shell.ask(node)
             case Wait(targets, seconds):
                 began = world.now
                 while world.now - began < seconds:
                     yield 0.005
-                    applied = ask(shell, node)
+                    applied = shell.ask(node)
                     answers = [covers(applied, s, v) for s, v in targets]
                     if not {cover.Cover.NO, cover.Cover.UNKNOWN} & set(answers):
                         break

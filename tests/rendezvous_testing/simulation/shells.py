@@ -15,10 +15,12 @@ from rendezvous_api.cell import Cell
 from rendezvous_api.channel import Acked, Answered, Hello
 from rendezvous_api.context import NO_FLAGS, Flags
 from rendezvous_api.event import (
+    NO_RID,
     Adopt,
     Body,
     Close,
     Fail,
+    Lineage,
     Opaque,
     Open,
     Unknown,
@@ -43,9 +45,9 @@ from rendezvous_api.ids import (
 from rendezvous_instrumentation.core.barrier import Resolution
 from rendezvous_instrumentation.core.closing import close_frontier
 from rendezvous_instrumentation.core.outbox import Outbox
-from rendezvous_monitors.positions import cover
+from rendezvous_monitors.positions import cover, redis
 from rendezvous_testing.simulation.sidecars import Channel, Sidecar
-from rendezvous_testing.simulation.stores import Store
+from rendezvous_testing.simulation.stores import Node, Store
 from rendezvous_testing.simulation.truth import Ground, Truth
 from rendezvous_testing.simulation.world import Future, World
 
@@ -135,6 +137,8 @@ class Shell:
         self.life += 1
         self.outbox = Outbox(Incarnation(word(rng.getrandbits(64))), self.bounds.outbox_events)
         self.lineage = cover.Lineage()
+        self._epochs: dict[str, StoreKey] = {}
+        """Per endpoint, the epoch that was there last."""
         self.channel: Channel | None = None
         self._cells: dict[Rid, Cell] = {}
         self._truths: dict[Rid, Truth] = {}
@@ -363,6 +367,7 @@ class Shell:
             self.say(scope, f"write {wrote.number} of {store.name} is not answered")
             self._unplaced(scope, seen, unanswered=True)
             return
+        self.ask(store.primary, store.name)
         epoch, value = store.write(wrote)
         scope.truth.add(wrote)
         self.say(scope, f"write {wrote.number} of {store.name} at {value}")
@@ -374,6 +379,25 @@ class Shell:
             cell.unregistered.discard(epoch)
         else:
             cell.unregistered.add(epoch)
+
+    def ask(self, node: Node, endpoint: str = "") -> redis.Applied:
+        """Ask a node (at ``endpoint``, where that is not its own address). Whoever sees an endpoint change its epoch publishes the lineage; where nobody
+        says how two epochs hang together, nothing is known to have come along."""
+        applied = node.applied()
+        if applied.previous is not None:
+            self._learn(applied.previous, applied.store, applied.fork)
+        endpoint = endpoint or node.name
+        before = self._epochs.get(endpoint)
+        self._epochs[endpoint] = applied.store
+        if before is not None and self.lineage.carry(before, 0, applied.store) is None:
+            self._learn(before, applied.store, 0)
+        return applied
+
+    def _learn(self, old: StoreKey, new: StoreKey, fork: int) -> None:
+        if self.lineage.learn(old, new, fork):
+            kind, raw = encode_body(Lineage(old, new, fork))
+            self.outbox.append(0, kind, rid_bytes(NO_RID), 0, raw)
+            self.flush()
 
     def _unplaced(self, scope: Scope, store: StoreKey, *, unanswered: bool) -> None:
         scope.cell.mark_unknown(store, unanswered=unanswered)
