@@ -128,6 +128,9 @@ class _Node:
             return None, await _outcome(self._call, self._connection)
         asking = _Asking(self._connection, first=True)
         outcome = await _outcome(self._call, asking)
+        broke = driver.transport_of(self._connection) is not asking.memory.transport
+        if broke and asking.answer is None:
+            raise reads.NoRead(outcome)
         self.memory = asking.memory
         return driver.answered(self.memory, asking.answer, asking.marks), outcome
 

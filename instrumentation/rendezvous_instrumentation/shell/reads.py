@@ -44,6 +44,15 @@ class BarrierTimeout(RendezvousError):
     """
 
 
+class NoRead(Exception):
+    """The connection broke before the node had answered anything: nothing was read, so there is no
+    verdict. ``outcome`` raises the driver's own error."""
+
+    def __init__(self, outcome: Callable[[], Any]) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
 @record
 class Read:
     """What a barrier must know of a read: the store's kind, how to judge its node, what names the
@@ -155,6 +164,8 @@ def _show_on_span(verdict: Verdict, waited_s: float) -> None:
 def read(scope: Scope, node: Node, what: Read) -> Any:
     """A dependent read on a synchronous driver: wait as the barrier says, then read."""
     held = _Held(scope, scope_in_use(scope), what)
+    no_read: Callable[[], Any] | None = None
+    verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
     try:
         program = held.start()
         reply: Reply = None
@@ -162,7 +173,7 @@ def read(scope: Scope, node: Node, what: Read) -> Any:
             try:
                 effect = program.send(reply)
             except StopIteration as stop:
-                verdict: Verdict = stop.value
+                verdict = stop.value
                 break
             held.outcome = None
             match effect:
@@ -174,9 +185,12 @@ def read(scope: Scope, node: Node, what: Read) -> Any:
                     reply = held.waited(_wait(held, node, targets, seconds))
                 case Resolve(seconds):
                     reply = _resolve(held, seconds)
+    except NoRead as broken:
+        no_read = broken.outcome
     except Exception:
         held.us.stats.count("failed")
-        verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
+    if no_read is not None:
+        return no_read()
     held.finished(verdict)
     return held.outcome() if held.outcome is not None else node.read()
 
@@ -184,6 +198,8 @@ def read(scope: Scope, node: Node, what: Read) -> Any:
 async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
     """:func:`read` on an asynchronous driver."""
     held = _Held(scope, scope_in_use(scope), what)
+    no_read: Callable[[], Any] | None = None
+    verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
     try:
         program = held.start()
         reply: Reply = None
@@ -191,7 +207,7 @@ async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
             try:
                 effect = program.send(reply)
             except StopIteration as stop:
-                verdict: Verdict = stop.value
+                verdict = stop.value
                 break
             held.outcome = None
             match effect:
@@ -203,9 +219,12 @@ async def read_async(scope: Scope, node: AsyncNode, what: Read) -> Any:
                     reply = held.waited(await _wait_async(held, node, targets, seconds))
                 case Resolve(seconds):
                     reply = await _resolve_async(held, seconds)
+    except NoRead as broken:
+        no_read = broken.outcome
     except Exception:
         held.us.stats.count("failed")
-        verdict = Verdict(Outcome.UNPROTECTED, Reason.FAILED)
+    if no_read is not None:
+        return no_read()
     held.finished(verdict)
     return held.outcome() if held.outcome is not None else await node.read()
 
@@ -358,4 +377,4 @@ def _left_s(question: Question, seconds: float) -> float:
     return max(0.0, min(RESOLVE_BUDGET_S, seconds, question.deadline - time.monotonic()))
 
 
-__all__ = ["AsyncNode", "BarrierTimeout", "Node", "Read", "read", "read_async"]
+__all__ = ["AsyncNode", "BarrierTimeout", "NoRead", "Node", "Read", "read", "read_async"]

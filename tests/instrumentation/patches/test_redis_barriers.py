@@ -446,7 +446,7 @@ async def test_a_used_up_budget_is_said_and_later_reads_of_the_request_do_not_wa
         await of(primary.set("cut", "text"))
         assert await of(replica.get("cut")) is None
         waited_s = cell.waited_s
-        assert waited_s >= 0.1
+        assert waited_s > 0
         assert await of(replica.get("cut")) is None
         assert cell.waited_s == waited_s
         pair.link.heal()
@@ -530,7 +530,8 @@ async def test_a_connection_that_the_server_closed_is_made_anew_by_the_library(
         assert await of(replica.get("again")) == "text"
         pair.replica.ask("CLIENT", "KILL", "TYPE", "normal")
         assert await of(replica.get("again")) == "text"
-    assert not any(verdict.startswith("unprotected{budget") for verdict in us.verdicts())
+    # What returned nothing, on the connection that broke, was no read and has no verdict.
+    assert not any(verdict.startswith("unprotected") for verdict in us.verdicts())
 
 
 async def test_a_read_whose_budget_the_callers_deadline_caps(
