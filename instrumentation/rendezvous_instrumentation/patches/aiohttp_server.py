@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from rendezvous_instrumentation.shell import http
+from rendezvous_instrumentation.shell.process import process
 from rendezvous_instrumentation.wrapping import wrap
 
-_ENTRY = "rendezvous_entry"
+_entry_key: Any = "rendezvous_entry"
 
 
 def apply(module: Any) -> None:
     """Patch ``aiohttp.web_app`` and the response class."""
+    global _entry_key
+    from aiohttp import web
+
+    key = getattr(web, "RequestKey", None)
+    if key is not None:  # a plain string makes aiohttp warn the application
+        _entry_key = key("rendezvous_entry", object)
     from aiohttp.web_response import Response, StreamResponse
 
     wrap(module.Application, "_handle", _handle)
@@ -21,11 +28,15 @@ def apply(module: Any) -> None:
 
 def _handle(original: Any) -> Any:
     async def _handle(self: Any, request: Any) -> Any:
-        if _ENTRY in request:  # a sub-application: the outer one has entered
+        if _entry_key in request:  # a sub-application: the outer one has entered
             return await original(self, request)
-        headers = request.headers
-        entry = http.enter_with(lambda name: headers.getall(name, []))
-        request[_ENTRY] = entry
+        try:
+            headers = request.headers
+            entry = http.enter_with(lambda name: headers.getall(name, []))
+            request[_entry_key] = entry
+        except Exception:
+            process().stats.count("failed")
+            return await original(self, request)
         entry.begin()
         try:
             response = await original(self, request)
@@ -45,15 +56,18 @@ def _handle(original: Any) -> Any:
 
 def _start(original: Any, complete: type) -> Any:
     async def _start(self: Any, request: Any) -> Any:
-        entry = request.get(_ENTRY)
+        entry = request.get(_entry_key)
         if entry is not None:
             # A plain Response has its body already; a stream goes on after its headers.
             continues = not isinstance(self, complete) or hasattr(
                 getattr(self, "body", None), "__aiter__"
             )
-            text = entry.reply(continues=continues)
-            if text is not None:
-                self.headers[http.HEADER] = text
+            try:
+                text = entry.reply(continues=continues)
+                if text is not None:
+                    self.headers[http.HEADER] = text
+            except Exception:
+                process().stats.count("failed")
         return await original(self, request)
 
     return _start
@@ -65,7 +79,7 @@ def _write_eof(original: Any) -> Any:
             await original(self, data)
         finally:
             request = getattr(self, "_req", None)
-            entry = request.get(_ENTRY) if request is not None else None
+            entry = request.get(_entry_key) if request is not None else None
             if entry is not None:
                 entry.leave()
 
