@@ -305,6 +305,8 @@ async def _wait_async(
 ) -> float:
     loop = asyncio.get_running_loop()
     signal = asyncio.Event()
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task is not None else 0
 
     def wake() -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -315,7 +317,12 @@ async def _wait_async(
         while not watch.expired() and not watch.waiter.woken:
             if watch.waiter.leads:
                 await asyncio.sleep(watch.sleep_s())
-                if watch.over(await node.ask()):
+                applied = await node.ask()
+                if task is not None and task.cancelling() > cancels:
+                    # Lost in the driver's wait_for (Python < 3.12), which we call a thousand times
+                    # where the application called it once.
+                    raise asyncio.CancelledError
+                if watch.over(applied):
                     break
             else:
                 try:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -411,3 +411,23 @@ def test_a_lineage_that_a_full_outbox_refused_is_told_later(start: Start) -> Non
     us.us._on_tick()  # pyright: ignore[reportPrivateUsage]
     us.us._on_tick()  # pyright: ignore[reportPrivateUsage]
     assert [one.body for one in us.events()] == [Lineage(STORE, OTHER, 10)]
+
+
+async def test_a_cancellation_that_the_driver_swallows_is_not_lost(start: Start) -> None:
+    us = start()
+
+    class Swallowing(AsyncNode):
+        async def ask(self) -> redis.Applied:  # type: ignore[override]
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            return self.applied
+
+    with us.request() as cell:
+        cell.wrote(STORE, 200)
+        reading = asyncio.create_task(reads.read_async(Scope(cell), Swallowing(100), WHAT))
+        await asyncio.to_thread(eventually, lambda: us.us.held == 1)
+        await asyncio.sleep(0.05)  # it polls by now, most probably
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert us.us.held == 0 and us.verdicts() == {}
