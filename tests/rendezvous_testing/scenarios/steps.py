@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from itertools import permutations
 
-from rendezvous_api import codec
 from rendezvous_instrumentation.core.verdict import Verdict
 from rendezvous_server.core.requests import Rank
 from rendezvous_testing.scenarios.stage import Frame, Stage, Wrong, verdict_text
@@ -197,9 +196,7 @@ def _continue(stage: Stage, name: str, other: str) -> None:
     before = stage.frame(other).scope
     scope = stage.applications[name].begin()
     stage.names.rid(scope.cell.rid)
-    text = stage.applications[other].encoded(before, before.bid)
-    scope.cell.merge(codec.decode(text))
-    scope.truth |= before.truth
+    stage.applications[other].link(scope, before)
     stage.frames[name].append(Frame(scope, application=name))
 
 

@@ -7,7 +7,7 @@ around the cores is in ``shells`` and ``reads``.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rendezvous_testing.simulation.reads import read
+from rendezvous_testing.simulation.reads import head, read
 from rendezvous_testing.simulation.shells import Bounds, Reply, Scope, Shell
 from rendezvous_testing.simulation.sidecars import Sidecar
 from rendezvous_testing.simulation.stores import Store
@@ -25,6 +25,14 @@ class Habits(Bounds):
     lose_response: float = 0.05
     write_unanswered: float = 0.02
     write_unplaced: float = 0.02
+    stream: float = 0.1
+    """A response that goes on after its headers."""
+    background: float = 0.1
+    """Work that goes on after the response."""
+    head: float = 0.05
+    """Asking a primary for its head."""
+    link: float = 0.1
+    """A request that continues an earlier one of its process."""
 
 
 class Application(Shell):
@@ -43,11 +51,16 @@ class Application(Shell):
         self._stores = stores
         self._habits = habits
         self.peers: list[Application] = []
+        self._last: Scope | None = None
         super().__init__(world, ground, name, region, sidecar, habits)
 
     def begin_request(self) -> None:
         """A request from outside."""
-        self.world.start(self._work(self.begin(), self._habits.depth_max), self.alive())
+        scope = self.begin()
+        if self._last is not None and self.world.chance(self._habits.link):
+            self.link(scope, self._last)
+        self._last = scope
+        self.world.start(self._work(scope, self._habits.depth_max), self.alive())
 
     def serve(
         self, text: str, truth: Truth, depth: int, done: Callable[[str, Truth], None]
@@ -55,12 +68,25 @@ class Application(Shell):
         """A call arrives."""
         scope = self.adopt(text, truth)
         yield from self._work(scope, depth)
+        rng, habits = self.world.rng, self._habits
+        fate = rng.random()
+        if fate < habits.stream:
+            done(*self.answer(scope, continues=True))
+            yield from self._work(scope, depth)
+            self.close(scope)
+            return
         done(*self.answer(scope))
+        if fate < habits.stream + habits.background:
+            behind = self.go_on(scope)
+            yield from self._work(behind, depth)
+            self.close(behind)
 
     def _work(self, scope: Scope, depth: int) -> Task:
         rng = self.world.rng
         for _ in range(rng.randint(1, self._habits.steps_max)):
             yield rng.random() * 0.02
+            if scope.cell.unknown and rng.random() < self._habits.head:
+                head(self, scope, rng.choice(self._stores).primary)
             step = rng.random()
             if step < 0.35:
                 yield from self._write(scope)

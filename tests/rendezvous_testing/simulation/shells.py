@@ -263,6 +263,11 @@ class Shell:
         cell = self._cells.setdefault(rid, Cell(rid))
         return Scope(cell, bid, zone, self._truths.setdefault(rid, set()))
 
+    def link(self, scope: Scope, before: Scope) -> None:
+        """The request continues an earlier one, whose context came with it."""
+        scope.cell.merge(codec.decode(self.encoded(before, before.bid)))
+        scope.truth |= before.truth
+
     def answer(self, scope: Scope, *, continues: bool = False) -> tuple[str, Truth]:
         """The response: its context, and the truth beside it. Unless it ``continues``, the branch
         is closed first, so that its event goes out with those that the context names."""
@@ -381,8 +386,11 @@ class Shell:
             cell.unregistered.add(epoch)
 
     def ask(self, node: Node, endpoint: str = "") -> redis.Applied:
-        """Ask a node (at ``endpoint``, where that is not its own address). Whoever sees an endpoint change its epoch publishes the lineage; where nobody
-        says how two epochs hang together, nothing is known to have come along."""
+        """Ask a node (at ``endpoint``, where that is not its own address).
+
+        Whoever sees an endpoint change its epoch publishes the lineage; where nobody says how two
+        epochs hang together, nothing is known to have come along.
+        """
         applied = node.applied()
         if applied.previous is not None:
             self._learn(applied.previous, applied.store, applied.fork)
