@@ -16,6 +16,10 @@ HELD_MAX: Final = 1_000
 FORBIDDEN_MEMORY_S: Final = 30.0
 """Seconds for which a connection whose position question was refused is not asked again."""
 
+ANSWER_WAY_S: Final = 0.3
+"""Seconds of a question's budget that are left for its answer's way: longer than a sidecar waits for
+its server. Else "a call is still open" would come too late, and count as a sidecar that is silent."""
+
 BREAKER_FAILURES: Final = 3
 """Questions to the sidecar that fail in a row until the circuit breaker opens."""
 

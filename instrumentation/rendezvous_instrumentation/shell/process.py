@@ -26,6 +26,7 @@ from rendezvous_instrumentation.config import Config, read_or_default
 from rendezvous_instrumentation.core.barrier import Resolution
 from rendezvous_instrumentation.core.outbox import Outbox
 from rendezvous_instrumentation.limits import (
+    ANSWER_WAY_S,
     BREAKER_FAILURES,
     BREAKER_OPEN_S,
     ENDPOINTS_MAX,
@@ -161,7 +162,8 @@ class Process:
             self._number = number = (self._number + 1) & 0xFFFF_FFFF or 1
             self._questions[number] = deliver
         text = codec.encode(context, limit_bytes=_QUESTION_BYTES_MAX)
-        if not self.link.ask(Ask(number, int(RESOLVE_BUDGET_S * 1000), text)):
+        budget_ms = int((RESOLVE_BUDGET_S - ANSWER_WAY_S) * 1000)
+        if not self.link.ask(Ask(number, budget_ms, text)):
             self.drop(number)
             self.question_failed()
             deliver(Resolution(None, None))

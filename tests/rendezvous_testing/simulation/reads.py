@@ -3,6 +3,7 @@
 from rendezvous_api import channel, codec
 from rendezvous_api.channel import Ask
 from rendezvous_api.ids import StoreKey
+from rendezvous_api.limits import RESOLVE_BUDGET_S
 from rendezvous_instrumentation.core.barrier import (
     Applied,
     AskAndRead,
@@ -19,15 +20,15 @@ from rendezvous_instrumentation.core.barrier import (
     Ask as AskNode,
 )
 from rendezvous_instrumentation.core.verdict import Outcome, Reason, Verdict
+from rendezvous_instrumentation.limits import ANSWER_WAY_S
 from rendezvous_monitors.positions import cover, redis
 from rendezvous_testing.simulation.shells import Scope, Shell
 from rendezvous_testing.simulation.stores import Node, Store
 from rendezvous_testing.simulation.truth import Truth
 from rendezvous_testing.simulation.world import Future, Task
 
-ASK_MS = 800
-"""What a question's budget is at the server, so that its "timed out" comes within the second that a
-read waits for it."""
+ASK_MS = int((RESOLVE_BUDGET_S - ANSWER_WAY_S) * 1000)
+"""A question's budget at the server, in milliseconds, as the shell gives it."""
 
 
 class Miss(AssertionError):
@@ -106,7 +107,7 @@ def _resolve(shell: Shell, scope: Scope) -> Task:
     future = shell.questions[number] = Future()
     text = codec.encode(asked, limit_bytes=4000)
     pipe.up.send(channel.encode(Ask(number, ASK_MS, text)))
-    world.after(1.0, lambda: future.set(None))
+    world.after(RESOLVE_BUDGET_S, lambda: future.set(None))
     resolution = yield future
     shell.questions.pop(number, None)
     if resolution is None:
