@@ -148,6 +148,21 @@ def encode_write(store: StoreKey, value: int) -> bytes:
     return _U64.pack(value) + store.encode("ascii")
 
 
+def encode_open(work: Work, parent: Bid, zone: str, service: str, region: str = "") -> bytes:
+    """The bytes of an :class:`Open`, without making one."""
+    return _OPEN.pack(work, parent) + _names(zone, service, region, "")
+
+
+def encode_adopt(service: str, region: str) -> bytes:
+    """The bytes of an :class:`Adopt`, without making one."""
+    return _names(service, region)
+
+
+def encode_close(frontier: str, region: str) -> bytes:
+    """The bytes of a :class:`Close`, without making one."""
+    return _names(region) + frontier.encode("ascii")
+
+
 def encode_body(body: Body) -> tuple[Kind, bytes]:
     """The kind and the bytes of an event's body."""
     match body:
@@ -156,7 +171,7 @@ def encode_body(body: Body) -> tuple[Kind, bytes]:
         case Open(work, parent, zone, service, region, tag):
             return Kind.OPEN, _OPEN.pack(work, parent) + _names(zone, service, region, tag)
         case Close(frontier, region):
-            return Kind.CLOSE, _names(region) + frontier.encode("ascii")
+            return Kind.CLOSE, encode_close(frontier, region)
         case Adopt(service, region):
             return Kind.ADOPT, _names(service, region)
         case Fail():

@@ -7,11 +7,13 @@ branch is opened at the first event of such work and closed when its last task l
 import weakref
 
 from rendezvous_api.cell import Cell
-from rendezvous_api.event import Close, Open, Work
-from rendezvous_api.ids import ROOT_BID, Bid, zone_text
+from rendezvous_api.event import Kind, Open, Work, encode_close
+from rendezvous_api.ids import Bid, zone_text
 from rendezvous_instrumentation.core.closing import close_frontier
 from rendezvous_instrumentation.shell.current import Scope
 from rendezvous_instrumentation.shell.process import Process, process
+
+_CLOSE = int(Kind.CLOSE)
 
 
 def enter_background(scope: Scope, us: Process) -> None:
@@ -48,10 +50,9 @@ def close_later(us: Process) -> None:
 
 def close(us: Process, cell: Cell, bid: Bid) -> None:
     """Close a branch with what its work has seen beyond this origin's earlier events."""
-    known = cell.cut(ROOT_BID, (), us.outbox.acks)
     own = us.outbox.origins[cell.lane]
-    frontier = close_frontier(known, own, unregistered=bool(cell.unregistered))
-    us.event(cell, bid, Close(frontier, us.config.region))
+    frontier = close_frontier(cell, own, unregistered=bool(cell.unregistered))
+    us.encoded_event(cell, bid, _CLOSE, encode_close(frontier, us.config.region))
     us.link.flush()
 
 

@@ -9,13 +9,14 @@ from fnmatch import fnmatchcase
 from rendezvous_api import codec
 from rendezvous_api.context import Context, Flags
 from rendezvous_api.errors import MalformedContext
-from rendezvous_api.event import Fail, Opaque, Open, Work
+from rendezvous_api.event import Fail, Kind, Opaque, Open, Work, encode_open
 from rendezvous_api.ids import ROOT_BID, Bid, zone_text
 from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import BUSY, SCOPE, Scope
 from rendezvous_instrumentation.shell.process import Process
 
 _CONTINUES = int(Flags.CONTINUES)
+_OPEN = int(Kind.OPEN)
 _allowed: dict[str, bool] = {}
 _ALLOWED_MAX = 4_096
 
@@ -47,10 +48,8 @@ class Call:
         self._open = True
         self.bid = us.new_bid()
         cell = scope.cell
-        self.registered = us.config.branches == "all" and us.event(
-            cell,
-            self.bid,
-            Open(Work.RPC, scope.bid, zone_text(scope.zone), peer, "", ""),
+        self.registered = us.config.branches == "all" and us.encoded_event(
+            cell, self.bid, _OPEN, encode_open(Work.RPC, scope.bid, zone_text(scope.zone), peer)
         )
         self.text = encoded(us, cell.cut(self.bid, scope.zone, us.outbox.acks), scope)
 

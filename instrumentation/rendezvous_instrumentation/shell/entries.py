@@ -11,7 +11,7 @@ from rendezvous_api.carrier import members_in, with_member, without_member
 from rendezvous_api.cell import Cell
 from rendezvous_api.context import NO_FLAGS, Context, Flags
 from rendezvous_api.errors import MalformedContext
-from rendezvous_api.event import Adopt
+from rendezvous_api.event import Kind, encode_adopt
 from rendezvous_api.ids import ROOT_BID, Rid, rid_from_bytes, text_of
 from rendezvous_instrumentation.core.barrier import needs_resolve
 from rendezvous_instrumentation.shell.background import close
@@ -19,6 +19,8 @@ from rendezvous_instrumentation.shell.calls import encoded
 from rendezvous_instrumentation.shell.current import SCOPE, Scope, cell_of
 from rendezvous_instrumentation.shell.process import Process, process
 from rendezvous_instrumentation.shell.resolves import prefetch
+
+_ADOPT = int(Kind.ADOPT)
 
 
 class Entry:
@@ -99,7 +101,8 @@ def enter(texts: list[str], traceparent: str | None = None) -> Entry:
     cell.carried = True
     scope = Scope(cell, first.branch, first.zone)
     if first.branch != ROOT_BID:
-        us.event(cell, first.branch, Adopt(us.config.service, us.config.region))
+        config = us.config
+        us.encoded_event(cell, first.branch, _ADOPT, encode_adopt(config.service, config.region))
     if needs_resolve(cell, first.branch):
         prefetch(us, scope)
     return Entry(us, scope, carried=True)

@@ -14,7 +14,7 @@ from rendezvous_api import codec
 from rendezvous_api.carrier import members_in
 from rendezvous_api.cell import Cell
 from rendezvous_api.context import Context
-from rendezvous_api.event import Body, Opaque, Open
+from rendezvous_api.event import Body, Opaque, Open, decode_body
 from rendezvous_api.ids import Bid, Rid, text_of
 from rendezvous_instrumentation.patches import aiohttp_client
 from rendezvous_instrumentation.shell import calls
@@ -75,11 +75,11 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> Reported:
     us = process()
     events: Reported = []
 
-    def event(self: Process, cell: Cell, bid: Bid, body: Body) -> bool:
-        events.append((bid, body))
+    def event(self: Process, cell: Cell, bid: Bid, kind: int, raw: bytes) -> bool:
+        events.append((bid, decode_body(kind, raw)))
         return True
 
-    monkeypatch.setattr(Process, "event", event)
+    monkeypatch.setattr(Process, "encoded_event", event)
     monkeypatch.setattr(us, "config", dataclasses.replace(us.config, propagate_to=("localhost",)))
     monkeypatch.setattr(us, "_speakers", set[str]())
     monkeypatch.setattr(calls, "_allowed", {})
