@@ -4,6 +4,7 @@ only the awaits differ; every decision is in ``redis_driver`` and ``core``."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from rendezvous_instrumentation.patches import redis_driver as driver
@@ -163,9 +164,10 @@ def _command(original: Any) -> Any:
         depends = does is not WRITE and scope is not None and driver.depends_here(scope)
         if does is NEITHER:
             driver.note_multi(conn, command_name)
-        if does is NEITHER or (does is READ and not depends):
+        tracks = does is READ and scope is not None and driver.tracks_reads()
+        if does is NEITHER or (does is READ and not depends and not tracks):
             return await original(self, conn, command_name, *args, **options)
-        if does is READ and scope is not None and driver.settled(scope, conn):
+        if does is READ and scope is not None and not tracks and driver.settled(scope, conn):
             return await original(self, conn, command_name, *args, **options)
 
         async def call(connection: Any) -> Any:
@@ -184,14 +186,15 @@ def _command(original: Any) -> Any:
                 if driver.health_is_due(conn):  # here, since it may lead to another node
                     await conn.check_health()
                 memory = driver.memory_of(conn)
-                what = driver.read_of(
-                    self, conn, memory, repeatable=driver.repeatable(command_name, does)
-                )
-                carry_out = call if does is READ else _writing(command_name, call)
+                repeatable = driver.repeatable(command_name, does) and not tracks
+                what = driver.read_of(self, conn, memory, repeatable=repeatable)
+                carry_out = _tracked(call) if tracks else call
+                if does is not READ:
+                    carry_out = _writing(command_name, call)
                 return await reads.read_async(scope, _Node(conn, memory, carry_out), what)
         if does is not READ:
             return await _writing(command_name, call)(conn)
-        return await call(conn)
+        return await (_tracked(call) if tracks else call)(conn)
 
     return _send_command_parse_response
 
@@ -249,6 +252,27 @@ async def _after_error(connection: Any, asking: _Asking, command: object, error:
             driver.place_write(memory, applied)
 
 
+def _tracked(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """``call`` followed, in the same packet, by the question for what it may have seen (option
+    ``track_reads``)."""
+
+    async def carry_out(connection: Any) -> Any:
+        asking = _Asking(connection, first=False)
+        if driver.forbidden(asking.memory) or driver.is_cache(connection):
+            return await call(connection)
+        applied = None
+        try:
+            return await call(asking)
+        finally:
+            if asking.asked and driver.transport_of(connection) is asking.memory.transport:
+                with suppress(Exception):  # the read was done; what it saw is then not known
+                    raw = await _read_answer(connection)
+                    applied = driver.answered(asking.memory, raw, asking.marks)
+            driver.saw(applied)
+
+    return carry_out
+
+
 async def _unplaced(connection: Any, command: object, call: Callable[[Any], Awaitable[Any]]) -> Any:
     """A write whose position cannot be asked for."""
     memory = driver.memory_of(connection)
@@ -278,6 +302,8 @@ def _pipeline(original: Any, what_for: str) -> Any:
             return await original(self, conn, commands, raise_on_error)
 
         carry_out = _writing(what_for, call) if does in (WRITE, BOTH) else call
+        if does is READ and driver.tracks_reads():
+            carry_out = _tracked(call)
         if does in (READ, BOTH) and scope is not None and driver.depends_here(scope):
             memory = driver.memory_of(connection)
             what = driver.read_of(self, connection, memory, repeatable=False)

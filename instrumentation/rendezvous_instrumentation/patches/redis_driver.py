@@ -172,6 +172,17 @@ def read_of(client: Any, connection: Any, memory: Memory, *, repeatable: bool) -
     return Read(KIND, judge, endpoint_of(connection), remembered(memory), repeatable, held_max)
 
 
+def tracks_reads() -> bool:
+    """Whether what a read saw joins the request's knowledge (``RENDEZVOUS_TRACK_READS``)."""
+    return process().config.track_reads
+
+
+def saw(applied: position.Applied | None) -> None:
+    """A read of the request may have seen everything up to ``applied``, asked after it."""
+    if applied is not None and SCOPE.get() is not None:
+        writes.written(applied.store, applied.value)
+
+
 def place_write(memory: Memory, applied: position.Applied | None) -> None:
     """A write was carried out on this connection and ``applied`` was asked after it."""
     if applied is not None and applied.primary:

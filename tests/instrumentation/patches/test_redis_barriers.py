@@ -563,3 +563,20 @@ async def test_work_done_after_the_response_reads_as_a_branch_of_its_own(
             assert await of(replica.get("background")) == "text"
         assert scope.zone == (0,) and cell.positions
     assert us.verdicts() == {"waited": 1}
+
+
+async def test_with_track_reads_what_was_read_is_waited_for_too(
+    start: Start, pair: Replicated, clients: Clients
+) -> None:
+    us = start(track_reads="1")
+    primary, replica = clients.to(pair.primary.port), clients.to(pair.replica.port)
+    with us.request(), pair.lagging(us):
+        pair.primary.ask("SET", "others", "text")  # a write of nobody's request
+        assert await of(primary.get("others")) == "text"
+        assert await of(primary.pipeline(transaction=False).get("others").execute()) == ["text"]
+        assert await of(replica.get("others")) == "text"
+    assert us.verdicts()["waited"] == 1
+    with us.request(), pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        await of(primary.hget("others", "field"))
+    with us.request():
+        assert await of(primary.get("others")) == "text"  # replies are in step after the error
