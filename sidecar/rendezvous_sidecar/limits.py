@@ -19,7 +19,7 @@ BATCHES_IN_FLIGHT_MAX: Final = 16
 BATCH_BYTES_MAX: Final = 1_000_000
 """Bytes of the event bodies in one batch; gRPC refuses a message of 4 MiB."""
 
-LINGER_S: Final = 0.020
+LINGER_S: Final = 0.050
 """Seconds that events wait for company before a batch that is not full is sent. Nobody waits for
 them: a question sends what there is at once. A batch costs a sidecar and a server more than its events."""
 
