@@ -12,6 +12,9 @@ from rendezvous_testing.simulation.network import Pipe
 from rendezvous_testing.simulation.servers import Server
 from rendezvous_testing.simulation.world import World
 
+LINGER_S = 0.02
+"""Seconds that a simulated sidecar's events wait for company: the scenarios' transcripts depend on it."""
+
 
 class Peer(Protocol):
     """The process's end of a channel."""
@@ -60,7 +63,7 @@ class Sidecar:
         """Begin, with an empty memory."""
         self._world.say(f"{self.name}: started")
         self.up = True
-        self.agent = Agent(self._world.rng.getrandbits(64), "eu", self._world.now)
+        self.agent = Agent(self._world.rng.getrandbits(64), "eu", self._world.now, LINGER_S)
         self._channels = {}
         self._stream = None
         self._dial(0.001)
