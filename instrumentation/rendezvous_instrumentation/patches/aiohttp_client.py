@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from rendezvous_api.carrier import BAGGAGE, KEY
+from rendezvous_instrumentation.patches.connections import opened_outside
 from rendezvous_instrumentation.shell import http
 from rendezvous_instrumentation.shell.calls import Call, may_propagate
 from rendezvous_instrumentation.shell.current import SCOPE
@@ -36,6 +37,10 @@ def apply(module: Any) -> None:
     wrap(module.ClientSession, "_request", _request)
     wrap(module.ClientRequest, "send", _send)
     wrap(module.ClientResponse, "start", _start)
+    from aiohttp import connector
+
+    for kind in (connector.TCPConnector, connector.UnixConnector):
+        wrap(kind, "_create_connection", opened_outside)
 
 
 def _request(original: Any) -> Any:

@@ -3,11 +3,13 @@ only the awaits differ; every decision is in ``redis_driver`` and ``core``."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from rendezvous_instrumentation.patches import redis_driver as driver
+from rendezvous_instrumentation.patches.connections import opened_outside
 from rendezvous_instrumentation.patches.redis_driver import Memory
 from rendezvous_instrumentation.shell import reads, writes
 from rendezvous_instrumentation.shell.current import SCOPE, anyone_lives
@@ -25,6 +27,9 @@ def apply(module: Any) -> None:
     wrap(client, "_send_command_parse_response", _command)
     wrap(module.Pipeline, "_execute_transaction", _transaction)
     wrap(module.Pipeline, "_execute_pipeline", _plain_pipeline)
+    connection = sys.modules.get(module.__name__.replace(".client", ".connection"))
+    for name in ("Connection", "UnixDomainSocketConnection"):
+        wrap(getattr(connection, name, None), "_connect", opened_outside)
 
 
 class _Asking:

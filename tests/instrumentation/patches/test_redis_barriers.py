@@ -1,5 +1,7 @@
 """Reads at a real replica, synchronous and asyncio: held until what the request wrote is visible."""
 
+import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from rendezvous_instrumentation.shell.current import Scope
+from rendezvous_instrumentation.shell.current import Scope, live_cells
 from rendezvous_instrumentation.shell.reads import BarrierTimeout
 from rendezvous_testing.inside import Start
 from rendezvous_testing.redis_clients import Clients, of
@@ -580,3 +582,18 @@ async def test_with_track_reads_what_was_read_is_waited_for_too(
         await of(primary.hget("others", "field"))
     with us.request():
         assert await of(primary.get("others")) == "text"  # replies are in step after the error
+
+
+async def test_a_connection_opened_in_a_request_does_not_keep_the_request_alive(
+    start: Start, pair: Replicated, clients: Clients
+) -> None:
+    us = start()
+    primary = clients.to(pair.primary.port)
+
+    async def request() -> None:
+        with us.request():
+            await of(primary.set("first", "opens the connection"))
+
+    await asyncio.create_task(request())
+    gc.collect()
+    assert not live_cells()
