@@ -85,13 +85,13 @@ def encode(
     if context.logs:
         fields += [f".f{log}~{index:x}" for log, index in context.logs.items()]
     if context.unresolved:
-        fields += [f".x{word(bid)}" for bid in context.unresolved]
+        fields += [f".x{word(bid)}" for bid in sorted(context.unresolved)]
     if context.unknown:
         fields += [
             f".{'u' if unanswered else 'a'}{store}" for store, unanswered in context.unknown.items()
         ]
     if context.links:
-        fields += [f".l{rid}" for rid in context.links]
+        fields += [f".l{rid}" for rid in sorted(context.links)]
     whole = head + zone + "".join(fields)
     for store, value in context.positions.items():
         whole += f".p{store}~{value:x}"

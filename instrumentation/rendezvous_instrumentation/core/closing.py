@@ -17,7 +17,7 @@ def close_frontier(known: Cell | Context, own: Origin, *, unregistered: bool) ->
     fields = [f"f{log}~{index:x}" for log, index in known.logs.items()] if known.logs else []
     fields += [f"s{name}~{seq:x}" for name, seq in known.origins.items() if name != own]
     if known.unresolved:
-        fields += [f"x{word(bid)}" for bid in tuple(known.unresolved)]
+        fields += [f"x{word(bid)}" for bid in sorted(known.unresolved)]
     if unregistered or +known.flags & _INCOMPLETE:
         fields.append("gi")
     return ".".join(fields)
