@@ -19,16 +19,16 @@ async def ended(pid: int) -> None:
 async def test_the_end_of_a_process_is_noticed(
     monkeypatch: pytest.MonkeyPatch, pidfd: bool
 ) -> None:
-    if not pidfd:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE
+    )
+    if not pidfd:  # from here on: asyncio watches its own child by pidfd
 
         def forbidden(pid: int) -> int:
             raise PermissionError(pid)
 
         monkeypatch.setattr(os, "pidfd_open", forbidden)
         monkeypatch.setattr(sidecar, "PARENT_POLL_S", 0.01)
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE
-    )
     watch = asyncio.create_task(ended(child.pid))
     await asyncio.sleep(0.05)
     assert not watch.done()
