@@ -141,7 +141,7 @@ class Cell:
         with self._lock:
             if seq > self.origins.get(origin, 0):
                 self.origins = {**self.origins, origin: seq}
-            if not self.time:
+            if not self.time or now < self.time:
                 self.time = now
 
     def mark_unknown(self, store: StoreKey, *, unanswered: bool) -> None:
