@@ -9,6 +9,7 @@ POLL_EAGER_S: Final = 0.0005
 """The same while the read has been held for less than ``EAGER_S``: most are held for this long."""
 
 EAGER_S: Final = 0.05
+"""Seconds for which a held read is asked for eagerly."""
 
 HELD_MAX: Final = 1_000
 """Reads held at once in one process; beyond it reads pass, counted ``bulkhead``."""
@@ -49,5 +50,5 @@ STATS_INTERVAL_S: Final = 0.5
 """Seconds between two writes of the statistics file."""
 
 WAITS_REMEMBERED: Final = 10_000
-"""Durations of held reads kept for percentiles; the oldest go first."""
-"""Reads beyond it still count."""
+"""Durations of held reads kept for percentiles; the oldest go first, and
+still count as reads."""

@@ -8,7 +8,6 @@ from rendezvous_api.limits import BAGGAGE_BYTES_MAX
 
 KEY = "rdv"
 BAGGAGE = "baggage"
-JAEGER = "uberctx-rdv"
 _MEMBER = KEY + "="
 _SPACE = " \t"  # OWS of RFC 9110
 

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from rendezvous_api import codec
 from rendezvous_api.context import Context, Flags
 from rendezvous_api.errors import MalformedContext
-from rendezvous_api.event import Fail, Kind, Opaque, Open, Work, encode_open
-from rendezvous_api.ids import ROOT_BID, Bid, zone_text
+from rendezvous_api.event import Fail, Kind, Opaque, Work, encode_open
+from rendezvous_api.ids import ROOT_BID, zone_text
 from rendezvous_instrumentation.shell.background import scope_in_use
 from rendezvous_instrumentation.shell.current import BUSY, SCOPE, Scope
 from rendezvous_instrumentation.shell.process import Process
@@ -137,16 +137,3 @@ def encoded(us: Process, context: Context, scope: Scope) -> str:
     us.link.flush()
     unregistered = scope.cell.unregistered
     return codec.encode(context, keep=frozenset(unregistered) if unregistered else frozenset())
-
-
-def message_text(work: Work, service: str) -> tuple[str, Bid] | None:
-    """The context for a message that someone will process later: each message is a branch of its
-    own in a child zone. ``None`` where there is no request."""
-    scope = SCOPE.get()
-    if scope is None:
-        return None
-    us = scope_in_use(scope)
-    bid = us.new_bid()
-    zone = scope.cell.next_child_zone(scope.zone)
-    us.event(scope.cell, bid, Open(work, scope.bid or ROOT_BID, zone_text(zone), service, "", ""))
-    return encoded(us, scope.cell.cut(bid, zone, us.outbox.acks), scope), bid

@@ -5,7 +5,6 @@ number events of one origin).
 """
 
 import os
-import sys
 import time
 from _thread import allocate_lock
 from collections import deque
@@ -280,9 +279,3 @@ def _at_exit() -> None:
     if _current is not None and _current.pid == os.getpid():
         with suppress(Exception):
             _current.finish()
-
-
-def complain(text: str) -> None:
-    """Say something once on stderr where ``RENDEZVOUS_LOG`` asks for it."""
-    if os.environ.get("RENDEZVOUS_LOG") == "1":
-        print(f"rendezvous: {text}", file=sys.stderr)

@@ -37,9 +37,6 @@ class Rank(IntEnum):
 Description = tuple[int, str, str, str, str]
 """Work, zone, service, region, tag of an opened branch."""
 
-Opened = tuple[int, Description]
-"""Parent and description."""
-
 Adopter = tuple[str, str]
 """Service, region."""
 

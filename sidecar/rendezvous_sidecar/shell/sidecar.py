@@ -48,7 +48,6 @@ class Sidecar:
         self._dropped = 0
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
-        self._parent_gone = config.parent_pid is None
         self._changed = asyncio.Event()
         self._listening = False
         self._uids = frozenset({os.getuid(), 0}) | config.allow_uids

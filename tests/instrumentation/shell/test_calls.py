@@ -170,20 +170,6 @@ def test_the_allow_list_is_the_users(start: Start) -> None:
         assert calls.begin("10.0.0.1", "") is None
 
 
-def test_each_message_is_a_branch_of_its_own_in_a_child_zone(us: Inside) -> None:
-    assert calls.message_text(Work.MESSAGE, "queue") is None
-    with us.request() as cell:
-        one, other = (calls.message_text(Work.MESSAGE, "queue") for _ in range(2))
-        assert one is not None and other is not None
-        assert [codec.decode(text).zone for text, _ in (one, other)] == [(0,), (1,)]
-        assert [codec.decode(text).branch for text, _ in (one, other)] == [one[1], other[1]]
-    assert [one.body for one in us.events()] == [
-        Open(Work.MESSAGE, Bid(0), ":0", "queue"),
-        Open(Work.MESSAGE, Bid(0), ":1", "queue"),
-    ]
-    assert not cell.unresolved
-
-
 def test_positions_that_no_event_covers_are_kept_when_others_are_dropped(us: Inside) -> None:
     with us.request() as cell:
         stores = [StoreKey("r" + word(number)) for number in range(40)]

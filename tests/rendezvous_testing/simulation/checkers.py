@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from rendezvous_api.event import Write
 from rendezvous_api.ids import rid_bytes
 from rendezvous_server.core import Core, Entry
-from rendezvous_server.core.keys import OriginKey
+from rendezvous_server.core.view import joined_state
 from rendezvous_testing.simulation.scenario import Run
 
 
@@ -106,15 +106,4 @@ def state_of(entries: Iterable[tuple[str, int, Entry]]) -> object:
     core = Core(LogId("A" * 11))
     for log, index, entry in entries:
         core.apply(index, entry, None, LogId(log))
-    requests = {
-        rid: (
-            dict(request.positions),
-            dict(request.unknown or {}),
-            set(request.links or ()),
-            {bid: (branch[0], branch[2:]) for bid, branch in request.branches.items()},
-        )
-        for rid, request in core.requests.table.items()
-    }
-    applied: dict[OriginKey, int] = dict(core.origins.applied)
-    holes = {key: n for key, n in core.origins.holes.items() if core.origins.is_holed(key)}
-    return requests, applied, holes, dict(core.requests.lineages)
+    return joined_state(core)
