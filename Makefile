@@ -11,7 +11,7 @@ help:
 	@echo "make demo         two runs of Post-Notification: without and with Rendezvous (ARGS='--posts 200 --plot p.png')"
 	@echo "make demo-faults  the same while sidecars, server and writer are killed"
 	@echo "make test         all tests                 make check     format, lint, types, import contracts"
-	@echo "make simulate     SEEDS=20000 FIRST=1       make bench     overhead and server figures"
+	@echo "make simulate     SEEDS=20000 ARGS='--first 100000'    make bench     overhead and server figures"
 
 $(BIN)/.demo: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
